@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -64,13 +65,13 @@ def segment_attention(query: Tensor, key: Tensor, value: Tensor, context: Segmen
     """
     if context.bounds is not None and dropout == 0.0:
         bounds, longest = context.bounds, context.max_length
-        return varlen_attn(query, key, value, bounds, bounds, longest, longest)
+        return cast(Tensor, varlen_attn(query, key, value, bounds, bounds, longest, longest))
     output = torch.empty_like(query) if not torch.is_grad_enabled() else None
     parts = []
-    for start, count, length in context.groups:
-        rows = slice(start, start + count * length)
+    for start, segments, length in context.groups:
+        rows = slice(start, start + segments * length)
         # (segments, heads, length, head_dim)
-        q, k, v = (x[rows].unflatten(0, (count, length)).transpose(1, 2) for x in (query, key, value))
+        q, k, v = (x[rows].view(segments, length, *x.shape[1:]).transpose(1, 2) for x in (query, key, value))
         attended = _attend(q, k, v, dropout).transpose(1, 2).flatten(0, 1)
         if output is None:
             parts.append(attended)
@@ -89,8 +90,8 @@ def _attend_bfloat16_on_cpu(query: Tensor, key: Tensor, value: Tensor) -> Tensor
     """Twice as fast as scaled_dot_product_attention on a CPU with bfloat16 instructions but no tiles, at equal error.
 
     oneDNN's bfloat16 product is five times faster than float32, but rounds its result to 8 bits, too coarse for the
-    exponent of a softmax. A second product that starts from minus the first one returns what the rounding lost, since the
-    sum is held in float32 inside the kernel; together they carry 16 bits.
+    exponent of a softmax. A second product that starts from minus the first one returns what the rounding lost, since
+    the sum is held in float32 inside the kernel; together they carry 16 bits.
     """
     scale = query.shape[-1] ** -0.5
     heads_at_once = min(torch.get_num_threads(), query.shape[1])

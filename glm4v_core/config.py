@@ -53,8 +53,8 @@ class Glm4vVisionConfig:
             raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}")
         if self.head_dim % 4:
             raise ValueError(
-                f"head_dim {self.head_dim} (hidden_size {self.hidden_size} / num_heads {self.num_heads}) is not a multiple"
-                " of 4: two axes are rotated in pairs"
+                f"head_dim {self.head_dim} (hidden_size {self.hidden_size} / num_heads {self.num_heads}) is not a"
+                " multiple of 4: two axes are rotated in pairs"
             )
         if self.image_size % self.patch_size:
             raise ValueError(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
@@ -83,7 +83,7 @@ class Glm4vVisionConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Glm4vVisionConfig:
-        """Read a Hugging Face `config.json`, whole or its `vision_config`; keys that do not shape the tower are ignored.
+        """Read a Hugging Face `config.json`, whole or its `vision_config`; keys that shape no tower are ignored.
 
         Raises:
             ValueError: it describes another family's tower, or impossible sizes.
@@ -94,7 +94,9 @@ class Glm4vVisionConfig:
         if model_type in _OTHER_TOWERS:
             raise ValueError(f"model_type {model_type!r} is a different tower: this one reads the glm4v_vision family")
         if "hidden_size" not in values and "out_hidden_size" not in values and "depth" not in values:
-            raise ValueError(f"no vision configuration in the keys {sorted(values)[:5]}: expected 'vision_config' or its content")
+            raise ValueError(
+                f"no vision configuration in the keys {sorted(values)[:5]}: expected 'vision_config' or its content"
+            )
         known = {field.name for field in fields(cls)}
         named = {_ALIASES.get(key, key): value for key, value in values.items()}
         rope = named.get("rope_parameters") or {}

@@ -24,7 +24,7 @@ class SegmentGroup(NamedTuple):
     """Neighbouring segments of one length, which one attention call can take as a batch."""
 
     start: int
-    count: int
+    segments: int
     length: int
 
 
@@ -77,9 +77,9 @@ class PackedBatch:
         """Runs of equal length, in the order of the batch."""
         start = 0
         for length, run in groupby(self.segment_lengths):
-            count = sum(1 for _ in run)
-            yield SegmentGroup(start, count, length)
-            start += count * length
+            segments = sum(1 for _ in run)
+            yield SegmentGroup(start, segments, length)
+            start += segments * length
 
     def positions(self) -> Tensor:
         """Row and column of every patch in its segment, `(num_patches, 2)` int64 on the host."""

@@ -66,7 +66,7 @@ class Glm4vVisionModel(nn.Module):
     def _merge_patches(self, x: Tensor) -> Tensor:
         # A convolution whose stride is its kernel is one product over each cell; four neighbours in merge order are one
         # cell. (patches, hidden) -> (tokens, hidden * merge * merge), channel first as the kernel is stored.
-        cells = x.unflatten(0, (-1, self.config.patches_per_token)).transpose(1, 2).flatten(1)
+        cells = x.view(-1, self.config.patches_per_token, x.shape[-1]).transpose(1, 2).flatten(1)
         return F.linear(cells, self.downsample.weight.flatten(1), self.downsample.bias)
 
     @torch.no_grad()
