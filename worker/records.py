@@ -1,0 +1,238 @@
+"""The plain values that the stores, the pipeline and the API hand to one another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+#: A job's priority is 0 to 9; the larger number runs first.
+LOWEST_PRIORITY, DEFAULT_PRIORITY, HIGHEST_PRIORITY = 0, 5, 9
+
+
+class ItemState(StrEnum):
+    QUEUED = "queued"  #: waits for a worker, or for its next attempt to be due
+    RUNNING = "running"  #: a worker holds its lease
+    SUCCEEDED = "succeeded"  #: its embedding is stored
+    FAILED = "failed"  #: will not be tried again unless asked
+    CANCELLED = "cancelled"  #: its job was cancelled before it finished
+
+
+class JobState(StrEnum):
+    OPEN = "open"  #: takes more items, and works on those it has
+    QUEUED = "queued"  #: closed, no item has started
+    RUNNING = "running"  #: closed, some items are unfinished
+    FINISHED = "finished"  #: closed, every item succeeded or failed
+    CANCELLED = "cancelled"  #: no further item will start
+
+
+class MediaKind(StrEnum):
+    AUTO = "auto"  #: the file's own format decides
+    IMAGE = "image"  #: one picture: the first frame of an animation
+    VIDEO = "video"  #: a clip; an animation counts as one
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """One reference of a submission."""
+
+    source: str  #: URL or path
+    kind: MediaKind = MediaKind.AUTO
+    options: Mapping[str, Any] | None = None  #: canonical EmbedOptions that win over the job's, one by one
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewJob:
+    """What a producer asks for."""
+
+    model: str
+    owner: str = ""  #: name of the API key; empty on a laptop
+    priority: int = DEFAULT_PRIORITY
+    options: Mapping[str, Any] = field(default_factory=dict)  #: canonical EmbedOptions
+    labels: Mapping[str, str] = field(default_factory=dict)  #: the producer's own notes
+    idempotency_key: str | None = None  #: unique per owner: the same key again is the same job
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClaimedItem:
+    """An item that this worker holds, until its lease expires."""
+
+    id: int
+    job_id: UUID
+    position: int  #: place in the job, from 0
+    source: str
+    kind: MediaKind
+    model: str
+    options: Mapping[str, Any]  #: canonical EmbedOptions: the job's with the item's over them
+    attempt: int  #: from 1; this one included
+    lease_owner: str  #: unique to this claim, so that a late result is known for what it is
+    suspect: bool  #: its last worker fell silent while holding it: run it alone
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EmbeddingRecord:
+    """A stored artefact."""
+
+    content_sha256: str  #: hex digest of the source's bytes
+    fingerprint: str  #: hex digest of everything else that decides the values
+    kind: MediaKind
+    object_key: str
+    grid_thw: tuple[int, int, int]  #: patches: temporal, vertical, horizontal
+    timestamps: tuple[float, ...] | None  #: seconds, one per temporal patch; None for an image
+    frame_indices: tuple[int, ...] | None  #: of the source's frames, by presentation order; None for an image
+    num_tokens: int
+    dim: int
+    dtype: str
+    byte_size: int  #: of the object
+    object_sha256: str  #: hex digest of the object
+    id: int | None = None  #: None until it is recorded
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Succeeded:
+    """The item's tokens are stored; an embedding with an id was found, one without was made by this attempt."""
+
+    item: ClaimedItem
+    embedding: EmbeddingRecord
+    timings: Mapping[str, float] = field(default_factory=dict)  #: seconds by stage
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failed:
+    """The item will not be tried again."""
+
+    item: ClaimedItem
+    code: str
+    message: str
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Retry:
+    """The item is tried again after a while."""
+
+    item: ClaimedItem
+    code: str
+    message: str
+    delay_seconds: float
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Released:
+    """The item is given back unharmed: its attempt is not counted. If its job was cancelled, so is the item."""
+
+    item: ClaimedItem
+
+
+Outcome = Succeeded | Failed | Retry | Released
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recorded:
+    """What became of outcomes that were handed to the repository."""
+
+    accepted: frozenset[int]  #: ids of the items whose outcome counts; the others are no longer this worker's
+    unused_objects: tuple[str, ...]  #: keys of objects made for nothing: the caller deletes them
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Renewal:
+    """The answer to a renewal of leases."""
+
+    held: frozenset[int]  #: ids of the items that are still this worker's
+    cancelled: frozenset[int]  #: of those, the ones whose job was cancelled: stop at the next stage
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobProgress:
+    """How far a job is, from its counters."""
+
+    job_id: UUID
+    state: JobState
+    total: int
+    queued: int
+    running: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    tokens: int  #: visual tokens of its succeeded items
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    measured_at: datetime  #: the database's clock when this was read
+
+    @property
+    def done(self) -> int:
+        """Items in a terminal state."""
+        return self.succeeded + self.failed + self.cancelled
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobRecord:
+    id: UUID
+    owner: str
+    model: str
+    priority: int
+    options: Mapping[str, Any]
+    labels: Mapping[str, str]
+    idempotency_key: str | None
+    closed_at: datetime | None
+    cancelled_at: datetime | None
+    progress: JobProgress
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ItemRecord:
+    id: int
+    job_id: UUID
+    position: int
+    source: str
+    kind: MediaKind
+    state: ItemState
+    attempt: int  #: attempts charged so far
+    lease_owner: str | None
+    not_before: datetime | None  #: the next attempt's due time
+    error_code: str | None
+    error_message: str | None
+    timings: Mapping[str, float]
+    created_at: datetime
+    started_at: datetime | None  #: of the last attempt
+    finished_at: datetime | None
+    embedding: EmbeddingRecord | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DispatchedItem:
+    """A queued item that wants a message."""
+
+    id: int
+    priority: int
+    suspect: bool  #: send it alone
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QueueDepth:
+    """How much work waits for one model."""
+
+    model: str
+    queued: int  #: items that wait, with or without a message
+    dispatched: int  #: of those, the items that have a message
+    running: int
+    oldest_seconds: float | None  #: age of the oldest item that waits and is due; None when none does
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reconciled:
+    """What one pass over the rows mended, in items."""
+
+    due: int  #: retries whose time came
+    suspects: int  #: expired leases put back
+    lost: int  #: expired leases with no attempt left: failed
+    cancelled: int  #: leftovers of cancelled jobs
+    redelivered: int  #: items whose message is taken for lost
