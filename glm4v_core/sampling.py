@@ -36,6 +36,8 @@ class VideoMetadata:
     height: int | None = None
     #: Where in the whole clip the frames at hand come from, if they are not simply all of it.
     frames_indices: Sequence[int] | None = None
+    #: Seconds at which each frame of the whole clip is shown, where the rate varies. None: evenly, `fps` a second.
+    frame_times: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         if self.total_num_frames < 1:
@@ -65,6 +67,12 @@ class VideoMetadata:
             raise ValueError(f"video metadata needs total_num_frames, got {metadata!r}")
         return cls(**known)
 
+    def times_of(self, indices: Sequence[int]) -> list[float] | None:
+        """Return the seconds at which these frames are shown, or None if neither times nor a rate are known."""
+        if self.frame_times is not None:
+            return [self.frame_times[index] for index in indices]
+        return None if self.fps is None else [index / self.fps for index in indices]
+
 
 def sample_frames(
     metadata: VideoMetadata,
@@ -82,7 +90,9 @@ def sample_frames(
         ValueError: the clip's own frame rate is unknown, or the sampler is.
     """
     if metadata.fps is None:
-        raise ValueError("sampling frames needs the clip's fps: pass video_metadata={'fps': ..., 'total_num_frames': ...}")
+        raise ValueError(
+            "sampling frames needs the clip's fps: pass video_metadata={'fps': ..., 'total_num_frames': ...}"
+        )
     clip = _Clip(metadata.total_num_frames, metadata.fps, metadata.duration)
     if sampler == "glm4v":
         indices = _sample_glm4v(clip, fps, max_duration)

@@ -1,0 +1,327 @@
+"""Images and clips to patches, as Hugging Face's processors for GLM-4.1V, GLM-4.5V and GLM-4.6V make them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from glm4v_core.patches import Patches, patchify
+from glm4v_core.pixels import ImageInput, VideoInput, clip_pixels, image_pixels, list_images, list_videos, resize_frames
+from glm4v_core.processor_files import read_image_settings, read_video_settings
+from glm4v_core.processor_settings import Features, ProcessorSettings, ReturnTensors, as_tensors
+from glm4v_core.sampling import SAMPLERS, Sampler, VideoMetadata, fill_up, patch_timestamps, sample_frames, thin
+
+#: What the checkpoints are shipped with: 4.8 million pixels an image, which counts as two frames.
+CHECKPOINT_IMAGE_SIZE = {"shortest_edge": 112 * 112, "longest_edge": 9_633_792}
+#: What transformers' class takes where a checkpoint's file names no size: 5.9 million pixels an image.
+TRANSFORMERS_IMAGE_SIZE = {"shortest_edge": 112 * 112, "longest_edge": 28 * 28 * 15_000}
+#: 30,000 tokens a clip, over all of its sampled frames.
+VIDEO_SIZE = {"shortest_edge": 112 * 112, "longest_edge": 28 * 28 * 2 * 30_000}
+
+_IMAGE_TYPES = ("Glm4vImageProcessor", "Glm46VImageProcessor")
+_SAMPLERS_BY_TYPE: dict[str, Sampler] = {"Glm4vVideoProcessor": "glm4v", "Glm46VVideoProcessor": "glm46v"}
+_SAMPLES_PER_SECOND = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Glm4vImageProcessor(ProcessorSettings):
+    """Resizes images to whole cells within a pixel budget, cuts them into patches and normalises them.
+
+    The default budget is the one that the checkpoints are shipped with; `size=TRANSFORMERS_IMAGE_SIZE` gives the one
+    of transformers' class. An image opened with PIL is taken as it lies, as Hugging Face's processors do: for its EXIF
+    orientation pass the path, or use `read_image`. Transparency is laid on white.
+    """
+
+    size: Mapping[str, int] = field(default_factory=CHECKPOINT_IMAGE_SIZE.copy)
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path) -> Self:
+        """Read a checkpoint directory or one JSON file; keys that mean nothing here are left aside.
+
+        Raises:
+            FileNotFoundError: there are no settings in the directory.
+            ValueError: the settings are another model's.
+        """
+        settings = read_image_settings(path)
+        kind = settings.get("image_processor_type") or _IMAGE_TYPES[0]
+        if kind.removesuffix("Fast").removesuffix("Pil") not in _IMAGE_TYPES:
+            raise ValueError(f"{path} is for a {kind}; this one reads {' and '.join(_IMAGE_TYPES)}")
+        return cls(**{"size": TRANSFORMERS_IMAGE_SIZE, **_known(cls, settings)})
+
+    def __call__(self, images: Any, *, return_tensors: ReturnTensors = None, **settings: Any) -> Features:
+        """Return `pixel_values` float32 (patches of all images, 1176) and `image_grid_thw` int64 (images, 3).
+
+        Args:
+            images: PIL images, arrays or tensors (H, W, C) or (C, H, W), or paths: one, a list, or a 4-D batch.
+            return_tensors: None or "pt" for torch tensors, "np" for numpy arrays.
+            settings: any of this class's settings, for this call only.
+
+        Raises:
+            ValueError: an image that cannot be used (`MediaError` if it is a file).
+        """
+        processor = self._overridden(settings)
+        items = [processor.patches(image) for image in list_images(images)]
+        features = {
+            "pixel_values": processor._pixel_values(items, frames_per_patch=1),
+            "image_grid_thw": torch.tensor([item.grid_thw for item in items]),
+        }
+        return as_tensors(features, return_tensors)
+
+    def patches(self, image: ImageInput) -> Patches:
+        """Return one image as patches of one frame: uint8 (h*w, 588) unless the image holds other numbers."""
+        pixels = image_pixels(image, convert_rgb=self.do_convert_rgb)
+        self._warn_of_small_floats(pixels)
+        height, width = self._target_size(self.temporal_patch_size, pixels.shape[-2], pixels.shape[-1])
+        resized = resize_frames(pixels, height, width)
+        return patchify(resized[None], patch_size=self.patch_size, merge_size=self.merge_size)
+
+    def count_image_tokens(self, width: int, height: int) -> int:
+        """Return the number of tokens that an image of this size in pixels becomes."""
+        height, width = self._target_size(self.temporal_patch_size, height, width)
+        return height * width // self.cell**2
+
+    def with_options(self, *, min_pixels: int | None = None, max_pixels: int | None = None) -> Self:
+        """Return a processor that keeps each image's pixels, after resizing, between these; None leaves it open.
+
+        Raises:
+            ValueError: a bound of less than one token, or bounds the wrong way round.
+        """
+        return self._overridden({"min_pixels": min_pixels, "max_pixels": max_pixels})
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoPlan:
+    """What a clip will become, known before any of it is decoded."""
+
+    #: The frames to read, in order; as many as the temporal patches hold, so the last may be repeated.
+    frame_indices: list[int]
+    grid_thw: tuple[int, int, int]
+    #: Pixels of every frame after resizing.
+    height: int
+    width: int
+    #: Seconds at which each temporal patch begins; None where the clip's frame rate is unknown.
+    timestamps: list[float] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Glm4vVideoProcessor(ProcessorSettings):
+    """Samples a clip's frames, resizes them within one pixel budget for all, cuts and normalises them."""
+
+    size: Mapping[str, int] = field(default_factory=VIDEO_SIZE.copy)
+    sampler: Sampler = "glm4v"
+    do_sample_frames: bool = True
+    #: Frames sampled per second; None is the sampler's own choice: 2 for "glm4v".
+    fps: float | None = None
+    #: Seconds. Of a longer clip "glm4v" takes a fixed number of frames, spread over all of it.
+    max_duration: float = 300
+    #: At most so many distinct frames, thinned evenly.
+    max_frames: int | None = None
+
+    OPTIONS: ClassVar[frozenset[str]] = ProcessorSettings.OPTIONS | {"max_frames"}
+
+    def _check_options(self) -> None:
+        super()._check_options()
+        if self.sampler not in SAMPLERS:
+            raise ValueError(f"unknown sampler {self.sampler!r}: choose one of {', '.join(SAMPLERS)}")
+        if self.fps is not None and self.sampler == "glm46v":
+            raise ValueError(
+                "fps cannot be set for the glm46v sampler: GLM-4.6V chooses the rate by the clip's duration"
+            )
+        for name in ("fps", "max_duration", "max_frames"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be positive, got {value}")
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path) -> Self:
+        """Read a checkpoint directory or one JSON file; the processor's type in it decides the sampler.
+
+        Raises:
+            FileNotFoundError: there are no settings in the directory.
+            ValueError: the settings are another model's.
+        """
+        settings = read_video_settings(path)
+        kind = settings.get("video_processor_type") or "Glm4vVideoProcessor"
+        sampler = _SAMPLERS_BY_TYPE.get(kind.removesuffix("Fast").removesuffix("Pil"))
+        if sampler is None:
+            raise ValueError(f"{path} is for a {kind}; this one reads {' and '.join(_SAMPLERS_BY_TYPE)}")
+        known = _known(cls, settings)
+        if sampler == "glm46v":
+            # GLM-4.6V's files hold an fps that its sampler never looks at.
+            known.pop("fps", None)
+        return cls(**{**known, "sampler": sampler})
+
+    def __call__(
+        self, videos: Any, *, video_metadata: Any = None, return_tensors: ReturnTensors = None, **settings: Any
+    ) -> Features:
+        """Return `pixel_values_videos` float32 (patches of all clips, 1176), `video_grid_thw` int64 (clips, 3) and
+        `timestamps`: for each clip the seconds at which its temporal patches begin, as a list of floats; None where the
+        frame rate is unknown, which can only be with `do_sample_frames=False`.
+
+        Args:
+            videos: arrays or tensors (T, C, H, W) or (T, H, W, C), lists of frames, or paths: one, a list, a 5-D batch.
+            video_metadata: one for each clip (`VideoMetadata`, or a dict of its fields); none for a path.
+            return_tensors: None or "pt" for torch tensors, "np" for numpy arrays.
+            settings: any of this class's settings, for this call only.
+
+        Raises:
+            ValueError: a clip that cannot be used (`MediaError` if it is a file), or metadata missing or not its own.
+        """
+        processor = self._overridden(settings)
+        clips = list_videos(videos)
+        items = [
+            processor.patches(clip, metadata)
+            for clip, metadata in zip(clips, _list_metadata(video_metadata, len(clips)), strict=True)
+        ]
+        features = {
+            "pixel_values_videos": processor._pixel_values(
+                [patches for patches, _ in items], frames_per_patch=self.temporal_patch_size
+            ),
+            "video_grid_thw": torch.tensor([plan.grid_thw for _, plan in items]),
+            "timestamps": [plan.timestamps for _, plan in items],
+        }
+        return as_tensors(features, return_tensors)
+
+    def patches(self, video: VideoInput, metadata: VideoMetadata | None = None) -> tuple[Patches, VideoPlan]:
+        """Return one clip as patches, uint8 (t*h*w, 1176) unless it holds other numbers, and the plan they follow."""
+        if isinstance(video, (str, os.PathLike)):
+            if metadata is not None:
+                raise ValueError(
+                    f"{video} is a path, whose metadata is read from the file: pass no video_metadata for it"
+                )
+            frames, plan = self._read(Path(video))
+        else:
+            frames, plan = self._choose(clip_pixels(video, convert_rgb=self.do_convert_rgb), metadata)
+        cut = patchify(
+            frames, patch_size=self.patch_size, merge_size=self.merge_size, frames_per_patch=self.temporal_patch_size
+        )
+        return cut, plan
+
+    def plan(self, metadata: VideoMetadata | Mapping[str, Any], height: int, width: int) -> VideoPlan:
+        """Say what a clip of frames of this size in pixels will become. The metadata speaks of the whole clip.
+
+        Raises:
+            ValueError: the metadata does not suffice, or the frames cannot be resized.
+        """
+        clip = VideoMetadata.of(metadata)
+        indices = self._thinned(self._sampled(clip) if self.do_sample_frames else list(range(clip.total_num_frames)))
+        return self._plan(indices, clip.times_of(indices), height, width)
+
+    def count_video_tokens(
+        self, width: int, height: int, frames: int, fps: float, duration: float | None = None
+    ) -> int:
+        """Return the number of tokens that a clip becomes: size in pixels, duration in seconds."""
+        metadata = VideoMetadata(total_num_frames=frames, fps=fps, duration=duration)
+        return self._count_tokens(self.plan(metadata, height, width).grid_thw)
+
+    def with_options(
+        self,
+        *,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+        fps: float | None = None,
+        max_frames: int | None = None,
+    ) -> Self:
+        """Return a processor with these bounds on one frame's pixels, its rate and its number of frames.
+
+        None leaves a bound open, and the rate as it is.
+
+        Raises:
+            ValueError: a bound that cannot be, or `fps` for the "glm46v" sampler, which has its own.
+        """
+        options = {"min_pixels": min_pixels, "max_pixels": max_pixels, "max_frames": max_frames}
+        return self._overridden(options if fps is None else {**options, "fps": fps})
+
+    def _sampled(self, clip: VideoMetadata) -> list[int]:
+        return sample_frames(
+            clip,
+            sampler=self.sampler,
+            fps=self.fps or _SAMPLES_PER_SECOND,
+            max_duration=self.max_duration,
+            temporal_patch_size=self.temporal_patch_size,
+        )
+
+    def _thinned(self, indices: list[int]) -> list[int]:
+        if self.max_frames is None or len(set(indices)) <= self.max_frames:
+            return indices
+        return fill_up(thin(indices, self.max_frames), self.temporal_patch_size)
+
+    def _plan(self, indices: list[int], times: list[float] | None, height: int, width: int) -> VideoPlan:
+        """Plan for these frames; only afterwards is the last repeated: the budget counts them without it."""
+        height, width = self._target_size(len(indices), height, width)
+        filled = fill_up(indices, self.temporal_patch_size)
+        grid_t = len(filled) // self.temporal_patch_size
+        return VideoPlan(
+            frame_indices=filled,
+            grid_thw=(grid_t, height // self.patch_size, width // self.patch_size),
+            height=height,
+            width=width,
+            timestamps=times and patch_timestamps(times, grid_t=grid_t, temporal_patch_size=self.temporal_patch_size),
+        )
+
+    def _read(self, path: Path) -> tuple[Tensor, VideoPlan]:
+        # PyAV is needed for files only: arrays and images do without it.
+        from glm4v_core.video_reading import open_video
+
+        with open_video(path) as source:
+            plan = self.plan(source.metadata, source.height, source.width)
+            return torch.stack(list(source.frames(plan.frame_indices, size=(plan.height, plan.width)))), plan
+
+    def _choose(self, frames: Tensor, metadata: VideoMetadata | None) -> tuple[Tensor, VideoPlan]:
+        self._warn_of_small_floats(frames)
+        height, width = frames.shape[-2:]
+        if self.do_sample_frames:
+            if metadata is None:
+                raise ValueError(
+                    "sampling needs to know the clip: pass video_metadata={'fps': ..., 'total_num_frames': ...},"
+                    " or do_sample_frames=False to use every frame"
+                )
+            plan = self.plan(metadata, height, width)
+            chosen = plan.frame_indices
+        else:
+            chosen = self._thinned(list(range(len(frames))))
+            plan = self._plan(chosen, _times_of_given(chosen, len(frames), metadata), height, width)
+            chosen = plan.frame_indices
+        if max(chosen) >= len(frames):
+            raise ValueError(
+                f"frame {max(chosen)} was sampled of a clip of {len(frames)}: its total_num_frames is wrong"
+            )
+        return resize_frames(frames[chosen], plan.height, plan.width), plan
+
+
+def _times_of_given(chosen: list[int], count: int, metadata: VideoMetadata | None) -> list[float] | None:
+    """When these of `count` frames at hand are shown, if the metadata places them in the whole clip."""
+    if metadata is None or metadata.fps is None:
+        return None
+    if metadata.frames_indices is not None:
+        if len(metadata.frames_indices) != count:
+            raise ValueError(f"frames_indices names {len(metadata.frames_indices)} frames and the clip has {count}")
+        return metadata.times_of([int(metadata.frames_indices[i]) for i in chosen])
+    return metadata.times_of(chosen) if metadata.total_num_frames == count else None
+
+
+def _list_metadata(metadata: Any, count: int) -> list[VideoMetadata | None]:
+    """Take none, one, or a list with one for each clip, nested or not."""
+    if metadata is None:
+        return [None] * count
+    listed = _flattened(metadata)
+    if len(listed) != count:
+        raise ValueError(f"{count} videos came with {len(listed)} video_metadata: pass one for each")
+    return [None if item is None else VideoMetadata.of(item) for item in listed]
+
+
+def _flattened(metadata: Any) -> list[Any]:
+    if isinstance(metadata, (list, tuple)):
+        return [one for item in metadata for one in _flattened(item)]
+    return [metadata]
+
+
+def _known(cls: type[ProcessorSettings], settings: Mapping[str, Any]) -> dict[str, Any]:
+    names = {item.name for item in fields(cls)} - cls.OPTIONS - {"sampler"}
+    return {name: value for name, value in settings.items() if name in names and value is not None}
