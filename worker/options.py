@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from reprlib import repr as short_repr
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -64,7 +65,7 @@ def _sentence(error: ValidationError) -> str:
         if fault["type"] == "extra_forbidden":
             faults.append(f"there is no option {name!r}, only {known}")
         elif name:
-            faults.append(f"{name} is {fault['input']!r}: {fault['msg']}")
+            faults.append(f"{name} is {short_repr(fault['input'])}: {fault['msg']}")
         else:
             faults.append(fault["msg"].removeprefix("Value error, "))
     return "correct the options: " + "; ".join(faults)
