@@ -14,17 +14,18 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from glm4v_core.media_errors import CorruptMedia, EmptyMedia, TooManyPixels, UnsupportedMedia
+from glm4v_core.media_errors import CorruptMedia, EmptyMedia, MediaError, TooManyPixels, UnsupportedMedia
 
 #: Pillow's own bound, above which it takes a file for a decompression bomb.
 MAX_IMAGE_PIXELS = 89_478_485
 
 # Named one by one, because Pillow opens others too and hands some of them (EPS) to programs of their own.
-_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\x00", b"MM\x00*", b"\x00\x00\x00\x0cjP")
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
+_AVIF_BRANDS = (b"avif", b"avis")
 # What Pillow's decoders have been seen to raise on damaged files; OSError is the usual one.
-_DAMAGE = (OSError, SyntaxError, ValueError, RuntimeError, EOFError, IndexError, KeyError, struct.error, zlib.error)
+_DAMAGE = (OSError, SyntaxError, ValueError, RuntimeError, EOFError, IndexError, struct.error, zlib.error)
 
 
 def read_image(source: str | Path | BinaryIO, *, max_pixels: int = MAX_IMAGE_PIXELS) -> Image.Image:
@@ -71,12 +72,21 @@ def open_image(data: bytes, *, max_pixels: int = MAX_IMAGE_PIXELS) -> Image.Imag
     return image
 
 
+def looks_like_image(head: bytes) -> bool:
+    """Tell by the first 16 bytes whether a file means to be an image, animated or not, rather than a video."""
+    if head[:4] == b"RIFF":
+        return head[8:12] == b"WEBP"
+    if head[4:8] == b"ftyp":
+        return head[8:12] in _HEIF_BRANDS + _AVIF_BRANDS
+    return head.startswith(_SIGNATURES)
+
+
 @contextmanager
 def decoding_errors() -> Iterator[None]:
     """Map what Pillow raises on damaged images, which is no one class, to `CorruptMedia`."""
     try:
         yield
-    except (EmptyMedia, UnsupportedMedia, TooManyPixels, CorruptMedia):
+    except MediaError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise TooManyPixels(str(error)) from error

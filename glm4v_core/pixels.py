@@ -73,7 +73,7 @@ def image_pixels(image: ImageInput, *, convert_rgb: bool) -> Tensor:
     if isinstance(image, (str, os.PathLike)):
         image = read_image(image)
     if isinstance(image, Image.Image):
-        return _channels_first(torch.from_numpy(np.array(_rgb_image(image) if convert_rgb else image)), last=True)
+        return _channels_first(torch.from_numpy(np.array(rgb_image(image) if convert_rgb else image)), last=True)
     pixels = _as_tensor(image)
     if pixels.ndim == 3:
         pixels = _channels_first(pixels, last=_channels_are_last(pixels.shape, channels=(1, 3, 4)))
@@ -109,7 +109,7 @@ def _resize(frames: Tensor, height: int, width: int) -> Tensor:
     return resized
 
 
-def _rgb_image(image: Image.Image) -> Image.Image:
+def rgb_image(image: Image.Image) -> Image.Image:
     if "A" not in image.getbands() and image.info.get("transparency") is None:
         return image if image.mode == "RGB" else image.convert("RGB")
     return Image.alpha_composite(Image.new("RGBA", image.size, _WHITE), image.convert("RGBA")).convert("RGB")

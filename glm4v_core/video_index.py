@@ -1,0 +1,187 @@
+"""Which frames a video file holds and when each is shown, found by reading its packets without decoding them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from glm4v_core.media_errors import CorruptMedia, NoVideoStream, UnsupportedMedia
+from glm4v_core.video_source import ClipLimits, frame_rate
+
+# Readers of these containers open what the file itself names, and nothing else: playlists (HLS, DASH, concat) are left
+# out because a clip must not make us read other files or fetch from the network.
+_CONTAINERS = (
+    "mov", "matroska", "avi", "mpegts", "mpeg", "mpegvideo", "flv", "asf", "ogg", "ivf", "mxf", "nut", "obu",
+    "h264", "hevc", "m4v", "vc1", "dv", "yuv4mpegpipe",
+)  # fmt: skip
+_SIGNATURES = (
+    b"\x1aE\xdf\xa3",
+    b"RIFF",
+    b"OggS",
+    b"FLV",
+    b"0&\xb2u",
+    b"\x00\x00\x01",
+    b"\x00\x00\x00\x01",
+    b"DKIF",
+    b"G@",
+)
+_MOV_ATOMS = (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip")
+#: Seconds by which a header may promise more than the packets hold: the last packet's duration is often unknown.
+_HEADER_SLACK = 1.0
+
+
+@dataclass(frozen=True)
+class VideoIndex:
+    """The frames of one video stream, in the order in which they are shown."""
+
+    #: Place among the container's video streams.
+    video_stream: int
+    count: int
+    #: Each frame's presentation timestamp in the stream's own units, ascending; None where the stream has none.
+    pts: list[int] | None
+    #: Packets, in file order, before the first from which decoding can start.
+    undecodable: int
+    fps: float | None
+    #: Seconds from the first frame at which each is shown; None where that is index / fps.
+    frame_times: list[float] | None
+
+
+@dataclass(frozen=True)
+class _Packet:
+    pts: int | None
+    dts: int | None
+    duration: int
+    is_keyframe: bool
+    #: False for what is decoded only so that others can be: before the start of an edit list, or hidden by the codec.
+    is_shown: bool
+
+
+def read_index(path: Path, head: bytes, limits: ClipLimits) -> VideoIndex:
+    """Read every packet's timestamps; `head` is the file's first bytes.
+
+    Raises:
+        UnsupportedMedia: the file is no video in a container that is read.
+        NoVideoStream: it holds nothing but sound or subtitles.
+        CorruptMedia: it is damaged or cut short.
+        MediaLimitExceeded: it is more than the limits allow.
+    """
+    try:
+        with open_container(path) as container:
+            stream = _best_video_stream(container)
+            limits.check_pixels(stream.codec_context.width, stream.codec_context.height)
+            index = _index(stream, _read_packets(container, stream, limits))
+    except av.FFmpegError as error:
+        raise _unreadable(head) from error
+    limits.check_duration(index.count / index.fps if index.fps else 0)
+    return index
+
+
+@contextmanager
+def open_container(path: Path) -> Iterator[InputContainer]:
+    """Open a file by a reader that will not open another."""
+    # "file:" because a name such as "http:clip.mp4" is to be a name and no address.
+    with av.open(f"file:{path}", options={"format_whitelist": ",".join(_CONTAINERS)}) as container:
+        yield container
+
+
+def _best_video_stream(container: InputContainer) -> VideoStream:
+    stream = container.streams.best("video")
+    if isinstance(stream, VideoStream):
+        return stream
+    if container.streams.audio or container.streams.subtitles:
+        raise NoVideoStream("the file holds sound or subtitles but no video")
+    raise CorruptMedia("the video is damaged or cut short: the list of its streams is missing")
+
+
+def _read_packets(container: InputContainer, stream: VideoStream, limits: ClipLimits) -> list[_Packet]:
+    """Read the stream to the end, and make sure that it is the end."""
+    packets: list[_Packet] = []
+    started = False
+    read_until = 0.0
+    # Matroska states how long the longest of its streams lasts, so all of them are watched.
+    stated_end = (container.duration or 0) / av.time_base if "matroska" in container.format.name else 0.0
+    for packet in container.demux(list(container.streams) if stated_end else stream):
+        if not packet.size:
+            continue
+        if packet.pts is not None and packet.time_base is not None:
+            read_until = max(read_until, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+        if packet.stream_index != stream.index:
+            continue
+        started = started or packet.is_keyframe
+        if packet.is_corrupt and started:
+            raise _cut_short(stream, len(packets), stated_end)
+        packets.append(_packet(packet, stream.codec_context.name))
+        limits.check_frames(len(packets))
+    if read_until < stated_end - _HEADER_SLACK or len(packets) < _entries(container, stream):
+        raise _cut_short(stream, len(packets), stated_end)
+    return packets
+
+
+def _packet(packet: Packet[Any], codec: str) -> _Packet:
+    # VP8 keeps frames that are only referred to in packets of their own; bit 4 of the first byte says "show".
+    hidden = codec == "vp8" and not memoryview(packet)[0] & 0x10
+    return _Packet(
+        pts=packet.pts,
+        dts=packet.dts,
+        duration=packet.duration or 0,
+        is_keyframe=packet.is_keyframe,
+        is_shown=not (packet.is_discard or hidden),
+    )
+
+
+def _index(stream: VideoStream, packets: list[_Packet]) -> VideoIndex:
+    """Put frames in the order in which they are shown, less those of a recording that began between key frames."""
+    place = stream.container.streams.video.index(stream)
+    start = next((number for number, packet in enumerate(packets) if packet.is_keyframe), 0)
+    shown = [packet for packet in packets[start:] if packet.is_shown]
+    if not shown:
+        raise CorruptMedia("the video stream holds no frames")
+    if any(packet.pts is None for packet in shown):
+        # An elementary stream has no times at all, and only its guessed rate is its own; AVI may have decoding times.
+        rate = stream.guessed_rate if all(packet.dts is None for packet in shown) else stream.average_rate
+        return VideoIndex(place, len(shown), None, start, float(rate) if rate else None, None)
+    # What is shown before the first key frame although it comes after it refers to frames that are not there.
+    first = packets[start].pts or 0
+    timed = sorted((packet.pts, packet.duration) for packet in shown if packet.pts is not None and packet.pts >= first)
+    pts = [time for time, _ in timed]
+    return VideoIndex(place, len(pts), pts, start, *_rate(stream, pts, last_duration=timed[-1][1]))
+
+
+def _rate(stream: VideoStream, pts: list[int], *, last_duration: int) -> tuple[float | None, list[float] | None]:
+    unit = stream.time_base or Fraction(1, av.time_base)
+    duration = float((pts[-1] - pts[0] + last_duration) * unit)
+    rates = [float(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate]
+    if duration <= 0:
+        if len(pts) > 1:
+            raise CorruptMedia(f"all {len(pts)} frames of the video are said to be shown at once")
+        return rates[0] if rates else None, None
+    return frame_rate([float((time - pts[0]) * unit) for time in pts], duration, rates)
+
+
+def _entries(container: InputContainer, stream: VideoStream) -> int:
+    """How many packets an MP4's index promises; other containers' indices name key frames only."""
+    return len(stream.index_entries) if "mov" in container.format.name else 0
+
+
+def _cut_short(stream: VideoStream, whole: int, stated_end: float) -> CorruptMedia:
+    promised = stream.frames or round(stated_end * float(stream.average_rate or 0))
+    return CorruptMedia(
+        f"the video is damaged or cut short: {whole} of {promised or 'an unknown number of'} frames are whole"
+    )
+
+
+def _unreadable(head: bytes) -> CorruptMedia | UnsupportedMedia:
+    if head.startswith(_SIGNATURES) or head[4:8] in _MOV_ATOMS:
+        return CorruptMedia("the video is damaged or cut short: its container cannot be read")
+    return UnsupportedMedia(
+        "this is not a video in a container that is read (MP4, MOV, Matroska, WebM, AVI, MPEG-TS, ...)"
+    )

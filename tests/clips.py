@@ -1,0 +1,94 @@
+"""Clips rendered for the tests: every frame carries its own number in black and white bars, so it can be told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+Frame = npt.NDArray[np.uint8]
+
+_BITS = 12
+
+
+def numbered_frame(number: int, *, width: int = 192, height: int = 96) -> Frame:
+    """A grey RGB frame (height, width, 3) whose bars spell `number`, most significant bit first."""
+    frame = np.full((height, width, 3), 96, dtype=np.uint8)
+    bar = width // _BITS
+    for bit in range(_BITS):
+        frame[height // 4 : height // 2, bit * bar : (bit + 1) * bar] = 235 if number >> (_BITS - 1 - bit) & 1 else 16
+    return frame
+
+
+def read_number(frame: Any) -> int:
+    """The number that an RGB frame (3, H, W) spells, at whatever size and after whatever codec."""
+    pixels = np.asarray(frame)
+    height, width = pixels.shape[-2:]
+    line = pixels[:, int(height * 0.375), :].mean(axis=0)
+    centres = [int((bit + 0.5) * width / _BITS) for bit in range(_BITS)]
+    return int("".join("1" if line[centre] > 128 else "0" for centre in centres), 2)
+
+
+def write_clip(
+    path: Path,
+    frames: Iterable[Frame],
+    *,
+    fps: float | Fraction = 30,
+    codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
+    options: dict[str, str] | None = None,
+    container_options: dict[str, str] | None = None,
+    container_format: str | None = None,
+    pts: list[int] | None = None,
+    rotation: int | None = None,
+    with_audio: bool = False,
+) -> Path:
+    """Encode frames into `path`. `pts` are presentation times in milliseconds, for a clip of variable rate."""
+    rate = Fraction(fps).limit_denominator(1001)
+    with av.open(str(path), "w", format=container_format, options=container_options or {}) as container:
+        stream = container.add_stream(codec, rate=rate, options=options or {})
+        stream.pix_fmt = pix_fmt
+        time_base = Fraction(1, 1000) if pts else 1 / rate
+        stream.codec_context.time_base = time_base
+        sound = _add_sound(container) if with_audio else None
+        for number, pixels in enumerate(frames):
+            if number == 0:
+                stream.height, stream.width = pixels.shape[:2]
+                if rotation is not None:
+                    stream.set_display_rotation(rotation)
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts = pts[number] if pts else number
+            frame.time_base = time_base
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+        if sound is not None:
+            container.mux(sound.encode(None))
+    return path
+
+
+def write_numbered_clip(path: Path, count: int, *, width: int = 192, height: int = 96, **settings: Any) -> Path:
+    """Encode `count` numbered frames into `path`; settings as of `write_clip`."""
+    return write_clip(path, (numbered_frame(i, width=width, height=height) for i in range(count)), **settings)
+
+
+def write_sound_only(path: Path) -> Path:
+    """An audio file in a container that could hold video."""
+    with av.open(str(path), "w") as container:
+        stream = _add_sound(container)
+        container.mux(stream.encode(None))
+    return path
+
+
+def _add_sound(container: Any) -> Any:
+    stream = container.add_stream("aac", rate=16000, layout="mono")
+    for number in range(20):
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), dtype=np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 16000
+        frame.pts = number * 1024
+        container.mux(stream.encode(frame))
+    return stream
