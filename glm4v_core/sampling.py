@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -49,7 +50,7 @@ class VideoMetadata:
 
     @classmethod
     def of(cls, metadata: Any) -> VideoMetadata:
-        """Take a record, a mapping, or any object with these names (Hugging Face's own, for one).
+        """Take a record, a dict, or any object with these names (Hugging Face's own, for one).
 
         Keys that other readers add, like `video_backend`, are left aside.
 
@@ -58,12 +59,10 @@ class VideoMetadata:
         """
         if isinstance(metadata, cls):
             return metadata
-        names = [field.name for field in fields(cls)]
-        if isinstance(metadata, Mapping):
-            known = {name: metadata[name] for name in names if name in metadata}
-        else:
-            known = {name: getattr(metadata, name) for name in names if hasattr(metadata, name)}
-        if known.get("total_num_frames") is None:
+        # Hugging Face's own record is a Mapping that fails when asked for a key it does not have.
+        read = metadata.get if isinstance(metadata, dict) else partial(getattr, metadata)
+        known = {field.name: read(field.name, None) for field in fields(cls)}
+        if known["total_num_frames"] is None:
             raise ValueError(f"video metadata needs total_num_frames, got {metadata!r}")
         return cls(**known)
 
