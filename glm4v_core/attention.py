@@ -13,8 +13,8 @@ from torch.nn.attention.varlen import varlen_attn
 
 from glm4v_core.packing import PackedBatch, SegmentGroup
 
-# Rows of one score matrix held at a time on the CPU: 256 x a few thousand float32 scores stay in the L3 cache.
-_QUERY_BLOCK = 256
+# Scores of one head held at a time on the CPU, so that they stay in its cache from product to product.
+_SCORES_AT_ONCE = 640_000
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,8 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x.dtype)
 
 
+# Left out of compiled graphs: its loops follow the batch's segments, and its time is in a few large products.
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def segment_attention(query: Tensor, key: Tensor, value: Tensor, context: SegmentContext, dropout: float) -> Tensor:
     """Softmax attention within each segment; all of `(patches, heads, head_dim)`, contiguous result.
 
@@ -94,13 +96,15 @@ def _attend_bfloat16_on_cpu(query: Tensor, key: Tensor, value: Tensor) -> Tensor
     the sum is held in float32 inside the kernel; together they carry 16 bits.
     """
     scale = query.shape[-1] ** -0.5
+    length = query.shape[2]
+    rows_at_once = length if length**2 <= _SCORES_AT_ONCE else max(64, _SCORES_AT_ONCE // length // 64 * 64)
     heads_at_once = min(torch.get_num_threads(), query.shape[1])
     output = torch.empty_like(query, memory_format=torch.contiguous_format)
     for segment in range(query.shape[0]):
         q_heads, k_heads, v_heads = (x[segment].contiguous().split(heads_at_once) for x in (query, key, value))
         for q, k, v, out in zip(q_heads, k_heads, v_heads, output[segment].split(heads_at_once), strict=True):
             k_transposed = k.transpose(1, 2)
-            for q_rows, out_rows in zip(q.split(_QUERY_BLOCK, dim=1), out.split(_QUERY_BLOCK, dim=1), strict=True):
+            for q_rows, out_rows in zip(q.split(rows_at_once, dim=1), out.split(rows_at_once, dim=1), strict=True):
                 coarse = torch.bmm(q_rows, k_transposed)
                 lost = torch.baddbmm(coarse, q_rows, k_transposed, beta=-1)
                 scores = coarse.float().add_(lost).mul_(scale)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, overload
 
@@ -48,8 +48,13 @@ class GLM4VEmbeddingPipeline(nn.Module):
         self.config = config
         with torch.device("meta"):
             self.visual = Glm4vVisionModel(config)
-        self.image_processor = Glm4vImageProcessor(**_patch_sizes(config))
-        self.video_processor = Glm4vVideoProcessor(**_patch_sizes(config))
+        patch_size, temporal, merge = config.patch_size, config.temporal_patch_size, config.spatial_merge_size
+        self.image_processor = Glm4vImageProcessor(
+            patch_size=patch_size, temporal_patch_size=temporal, merge_size=merge
+        )
+        self.video_processor = Glm4vVideoProcessor(
+            patch_size=patch_size, temporal_patch_size=temporal, merge_size=merge
+        )
         self.eval()
 
     @classmethod
@@ -251,11 +256,3 @@ def load_pipeline(
     if name in RANDOM_CONFIGS:
         return GLM4VEmbeddingPipeline(RANDOM_CONFIGS[name]).to(device=device, dtype=dtype)
     return GLM4VEmbeddingPipeline.from_pretrained(name, device=device, dtype=dtype)
-
-
-def _patch_sizes(config: Glm4vVisionConfig) -> Mapping[str, int]:
-    return {
-        "patch_size": config.patch_size,
-        "temporal_patch_size": config.temporal_patch_size,
-        "merge_size": config.spatial_merge_size,
-    }

@@ -52,8 +52,10 @@ class Glm4vVisionModel(nn.Module):
                 f" but pixel_values has shape {tuple(pixel_values.shape)}"
             )
         x = self.post_conv_layernorm(self.patch_embed(pixel_values))
-        x = x + self.embeddings(batch)
         context = self._segment_context(batch, x)
+        # The sum that runs through the blocks is kept in float32: in bfloat16 its roundings alone double the error of
+        # the whole tower (3.1 % against 1.8 % from float32 arithmetic, at full depth with random weights).
+        x = x.float() + self.embeddings(batch)
         for block in self.blocks:
             x = block(x, context)
         return self.merger(self._merge_patches(self.post_layernorm(x)))
@@ -68,6 +70,14 @@ class Glm4vVisionModel(nn.Module):
         # cell. (patches, hidden) -> (tokens, hidden * merge * merge), channel first as the kernel is stored.
         cells = x.view(-1, self.config.patches_per_token, x.shape[-1]).transpose(1, 2).flatten(1)
         return F.linear(cells, self.downsample.weight.flatten(1), self.downsample.bias)
+
+    def compile_blocks(self) -> None:
+        """Let torch.compile fuse what lies between the matrix products; the first forward takes half a minute more.
+
+        On a CPU this needs a C++ compiler on the machine.
+        """
+        for block in self.blocks:
+            block.compile(dynamic=True)
 
     @torch.no_grad()
     def init_weights(self, seed: int) -> None:
@@ -185,4 +195,5 @@ class RMSNorm(nn.Module):
         self.eps = config.rms_norm_eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        normed = F.rms_norm(x.float(), self.weight.shape, self.weight.float(), self.eps)
+        return normed.to(self.weight.dtype)

@@ -76,6 +76,18 @@ def write_numbered_clip(path: Path, count: int, *, width: int = 192, height: int
     return write_clip(path, (numbered_frame(i, width=width, height=height) for i in range(count)), **settings)
 
 
+def remux(source: Path, target: Path, *, shift: int = 0, options: dict[str, str] | None = None) -> Path:
+    """Copy the packets of a clip into another container, `shift` of its time units later, without encoding again."""
+    with av.open(str(source)) as given, av.open(str(target), "w", options=options or {}) as made:
+        stream = made.add_stream_from_template(given.streams.video[0])
+        for packet in given.demux(given.streams.video[0]):
+            if packet.size:
+                packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                packet.stream = stream
+                made.mux(packet)
+    return target
+
+
 def write_sound_only(path: Path) -> Path:
     """An audio file in a container that could hold video."""
     with av.open(str(path), "w") as container:

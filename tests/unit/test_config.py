@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glm4v_core import Glm4vVisionConfig
+
+
+def test_the_defaults_are_the_checkpoint_of_glm_4_1v() -> None:
+    config = Glm4vVisionConfig()
+
+    assert (config.hidden_size, config.depth, config.num_heads) == (1536, 24, 12)
+    assert (config.patch_size, config.temporal_patch_size, config.spatial_merge_size) == (14, 2, 2)
+    assert (config.out_hidden_size, config.intermediate_size) == (4096, 13696)
+    assert (config.head_dim, config.patch_dim, config.patches_per_token) == (128, 1176, 4)
+
+
+@pytest.mark.parametrize(
+    ("values", "numbers"),
+    [
+        pytest.param({"hidden_size": 100, "num_heads": 12}, ("100", "12"), id="heads do not divide the width"),
+        pytest.param({"hidden_size": 30, "num_heads": 5}, ("6", "30"), id="odd rotary pairs"),
+        pytest.param({"image_size": 300}, ("300", "14"), id="no whole number of positions"),
+        pytest.param({"depth": 0}, ("depth", "0"), id="no blocks"),
+        pytest.param({"attention_dropout": 1.0}, ("attention_dropout", "1.0"), id="everything dropped"),
+        pytest.param({"hidden_act": "relu"}, ("relu", "silu"), id="another activation"),
+    ],
+)
+def test_impossible_values_raise_with_the_numbers_that_disagree(
+    values: dict[str, Any], numbers: tuple[str, ...]
+) -> None:
+    with pytest.raises(ValueError, match=".*".join(numbers)):
+        Glm4vVisionConfig(**values)
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_a_hugging_face_configuration_is_read_whole_or_by_its_vision_part(tmp_path: Path, nested: bool) -> None:
+    vision = {
+        "model_type": "glm4v_vision",
+        "num_attention_heads": 6,
+        "num_hidden_layers": 3,
+        "hidden_size": 384,
+        "intermediate_size": 10944,
+        "rope_parameters": {"rope_type": "axial", "rope_theta": 5000.0},
+        "transformers_version": "5.23.0",
+    }
+    values = {"model_type": "glm4v", "vision_config": vision} if nested else vision
+    (tmp_path / "config.json").write_text(json.dumps(values))
+
+    config = Glm4vVisionConfig.from_json_file(tmp_path)
+
+    assert (config.num_heads, config.depth, config.hidden_size) == (6, 3, 384)
+    assert (config.intermediate_size, config.rope_theta) == (10944, 5000.0)
+    assert Glm4vVisionConfig.from_dict(config.to_dict()) == config
+
+
+@pytest.mark.parametrize("model_type", ["glm_ocr_vision", "glm5_next_vision"])
+def test_another_familys_tower_is_refused_by_name(model_type: str) -> None:
+    with pytest.raises(ValueError, match=model_type):
+        Glm4vVisionConfig.from_dict({"model_type": model_type, "hidden_size": 1024})
+
+
+def test_a_file_without_a_vision_configuration_is_refused() -> None:
+    with pytest.raises(ValueError, match="vision_config"):
+        Glm4vVisionConfig.from_dict({"model_type": "glm4v_vision", "vocab_size": 7})
