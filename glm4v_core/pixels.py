@@ -94,18 +94,14 @@ def clip_pixels(clip: Array | Tensor | Sequence[Any], *, convert_rgb: bool) -> T
     return frames.expand(-1, 3, -1, -1) if convert_rgb else frames
 
 
-def resize_frames(frames: Tensor, height: int, width: int) -> Tensor:
-    """Resize (..., C, H, W) like Hugging Face's torchvision backend: bicubic, antialiased, in their own dtype."""
-    if frames.dtype != torch.uint8 or frames.shape[-3] != 3 or frames.device.type != "cpu":
-        return _resize(frames.contiguous(), height, width)
-    if frames.ndim == 4:
-        return torch.stack([resize_frames(frame, height, width) for frame in frames])
-    # torch resizes interleaved bytes to the same values in a ninth of the time that planes take.
-    return _resize(frames.permute(1, 2, 0).contiguous().permute(2, 0, 1), height, width)
-
-
-def _resize(frames: Tensor, height: int, width: int) -> Tensor:
-    resized: Tensor = tvF.resize(frames, [height, width], interpolation=tvF.InterpolationMode.BICUBIC, antialias=True)
+def resize_frame(frame: Tensor, height: int, width: int) -> Tensor:
+    """Resize (C, H, W) like Hugging Face's torchvision backend: bicubic, antialiased, in its own dtype."""
+    if frame.dtype == torch.uint8 and frame.shape[0] == 3 and frame.device.type == "cpu":
+        # torch resizes interleaved bytes to the same values in a ninth of the time that planes take.
+        frame = frame.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    else:
+        frame = frame.contiguous()
+    resized: Tensor = tvF.resize(frame, [height, width], interpolation=tvF.InterpolationMode.BICUBIC, antialias=True)
     return resized
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -12,10 +14,19 @@ import torch
 from torch import Tensor
 
 from glm4v_core.patches import Patches, patchify
-from glm4v_core.pixels import ImageInput, VideoInput, clip_pixels, image_pixels, list_images, list_videos, resize_frames
+from glm4v_core.pixels import ImageInput, VideoInput, clip_pixels, image_pixels, list_images, list_videos, resize_frame
 from glm4v_core.processor_files import read_image_settings, read_video_settings
-from glm4v_core.processor_settings import Features, ProcessorSettings, ReturnTensors, as_tensors
-from glm4v_core.sampling import SAMPLERS, Sampler, VideoMetadata, fill_up, patch_timestamps, sample_frames, thin
+from glm4v_core.processor_settings import Features, ProcessorSettings, ReturnTensors, as_tensors, joined
+from glm4v_core.sampling import (
+    SAMPLERS,
+    Sampler,
+    VideoMetadata,
+    fill_up,
+    list_metadata,
+    patch_timestamps,
+    sample_frames,
+    thin,
+)
 
 #: What the checkpoints are shipped with: 4.8 million pixels an image, which counts as two frames.
 CHECKPOINT_IMAGE_SIZE = {"shortest_edge": 112 * 112, "longest_edge": 9_633_792}
@@ -68,7 +79,7 @@ class Glm4vImageProcessor(ProcessorSettings):
         processor = self._overridden(settings)
         items = [processor.patches(image) for image in list_images(images)]
         features = {
-            "pixel_values": processor._pixel_values(items, frames_per_patch=1),
+            "pixel_values": processor._normalized(joined([item.data for item in items]), frames_per_patch=1),
             "image_grid_thw": torch.tensor([item.grid_thw for item in items]),
         }
         return as_tensors(features, return_tensors)
@@ -78,7 +89,7 @@ class Glm4vImageProcessor(ProcessorSettings):
         pixels = image_pixels(image, convert_rgb=self.do_convert_rgb)
         self._warn_of_small_floats(pixels)
         height, width = self._target_size(self.temporal_patch_size, pixels.shape[-2], pixels.shape[-1])
-        resized = resize_frames(pixels, height, width)
+        resized = resize_frame(pixels, height, width)
         return patchify(resized[None], patch_size=self.patch_size, merge_size=self.merge_size)
 
     def count_image_tokens(self, width: int, height: int) -> int:
@@ -175,14 +186,10 @@ class Glm4vVideoProcessor(ProcessorSettings):
         """
         processor = self._overridden(settings)
         clips = list_videos(videos)
-        items = [
-            processor.patches(clip, metadata)
-            for clip, metadata in zip(clips, _list_metadata(video_metadata, len(clips)), strict=True)
-        ]
+        metadata = list_metadata(video_metadata, len(clips))
+        items = [processor._pixel_values(clip, known) for clip, known in zip(clips, metadata, strict=True)]
         features = {
-            "pixel_values_videos": processor._pixel_values(
-                [patches for patches, _ in items], frames_per_patch=self.temporal_patch_size
-            ),
+            "pixel_values_videos": joined([values for values, _ in items]),
             "video_grid_thw": torch.tensor([plan.grid_thw for _, plan in items]),
             "timestamps": [plan.timestamps for _, plan in items],
         }
@@ -190,18 +197,8 @@ class Glm4vVideoProcessor(ProcessorSettings):
 
     def patches(self, video: VideoInput, metadata: VideoMetadata | None = None) -> tuple[Patches, VideoPlan]:
         """Return one clip as patches, uint8 (t*h*w, 1176) unless it holds other numbers, and the plan they follow."""
-        if isinstance(video, (str, os.PathLike)):
-            if metadata is not None:
-                raise ValueError(
-                    f"{video} is a path, whose metadata is read from the file: pass no video_metadata for it"
-                )
-            frames, plan = self._read(Path(video))
-        else:
-            frames, plan = self._choose(clip_pixels(video, convert_rgb=self.do_convert_rgb), metadata)
-        cut = patchify(
-            frames, patch_size=self.patch_size, merge_size=self.merge_size, frames_per_patch=self.temporal_patch_size
-        )
-        return cut, plan
+        with self._opened(video, metadata) as (plan, frames):
+            return Patches(data=_gathered(self._cut(frames), plan.grid_thw[0]), grid_thw=plan.grid_thw), plan
 
     def plan(self, metadata: VideoMetadata | Mapping[str, Any], height: int, width: int) -> VideoPlan:
         """Say what a clip of frames of this size in pixels will become. The metadata speaks of the whole clip.
@@ -265,61 +262,64 @@ class Glm4vVideoProcessor(ProcessorSettings):
             timestamps=times and patch_timestamps(times, grid_t=grid_t, temporal_patch_size=self.temporal_patch_size),
         )
 
-    def _read(self, path: Path) -> tuple[Tensor, VideoPlan]:
+    def _pixel_values(self, video: VideoInput, metadata: VideoMetadata | None) -> tuple[Tensor, VideoPlan]:
+        with self._opened(video, metadata) as (plan, frames):
+            # Normalised as they come: never are a long clip's bytes and its floats in memory together.
+            rows = (self._normalized(cut, frames_per_patch=self.temporal_patch_size) for cut in self._cut(frames))
+            return _gathered(rows, plan.grid_thw[0]), plan
+
+    @contextmanager
+    def _opened(
+        self, video: VideoInput, metadata: VideoMetadata | None
+    ) -> Iterator[tuple[VideoPlan, Iterator[Tensor]]]:
+        """Give a clip's plan, and its frames as they are asked for: resized, (C, H, W)."""
+        if not isinstance(video, (str, os.PathLike)):
+            yield self._chosen(clip_pixels(video, convert_rgb=self.do_convert_rgb), metadata)
+            return
+        if metadata is not None:
+            raise ValueError(f"{video} is a path, whose metadata is read from the file: pass no video_metadata for it")
         # PyAV is needed for files only: arrays and images do without it.
         from glm4v_core.video_reading import open_video
 
-        with open_video(path) as source:
+        with open_video(video) as source:
             plan = self.plan(source.metadata, source.height, source.width)
-            return torch.stack(list(source.frames(plan.frame_indices, size=(plan.height, plan.width)))), plan
+            yield plan, source.frames(plan.frame_indices, size=(plan.height, plan.width))
 
-    def _choose(self, frames: Tensor, metadata: VideoMetadata | None) -> tuple[Tensor, VideoPlan]:
+    def _chosen(self, frames: Tensor, metadata: VideoMetadata | None) -> tuple[VideoPlan, Iterator[Tensor]]:
         self._warn_of_small_floats(frames)
         height, width = frames.shape[-2:]
-        if self.do_sample_frames:
-            if metadata is None:
-                raise ValueError(
-                    "sampling needs to know the clip: pass video_metadata={'fps': ..., 'total_num_frames': ...},"
-                    " or do_sample_frames=False to use every frame"
-                )
+        if not self.do_sample_frames:
+            given = self._thinned(list(range(len(frames))))
+            times = None if metadata is None else metadata.times_of_given(given, len(frames))
+            plan = self._plan(given, times, height, width)
+        elif metadata is not None:
             plan = self.plan(metadata, height, width)
-            chosen = plan.frame_indices
         else:
-            chosen = self._thinned(list(range(len(frames))))
-            plan = self._plan(chosen, _times_of_given(chosen, len(frames), metadata), height, width)
-            chosen = plan.frame_indices
-        if max(chosen) >= len(frames):
             raise ValueError(
-                f"frame {max(chosen)} was sampled of a clip of {len(frames)}: its total_num_frames is wrong"
+                "sampling needs to know the clip: pass video_metadata={'fps': ..., 'total_num_frames': ...},"
+                " or do_sample_frames=False to use every frame"
             )
-        return resize_frames(frames[chosen], plan.height, plan.width), plan
+        last = max(plan.frame_indices)
+        if last >= len(frames):
+            raise ValueError(f"frame {last} was sampled of a clip of {len(frames)}: its total_num_frames is wrong")
+        return plan, (resize_frame(frames[index], plan.height, plan.width) for index in plan.frame_indices)
+
+    def _cut(self, frames: Iterator[Tensor]) -> Iterator[Tensor]:
+        """Cut one temporal patch after another into rows."""
+        size = self.temporal_patch_size
+        while group := list(islice(frames, size)):
+            yield patchify(
+                torch.stack(group), patch_size=self.patch_size, merge_size=self.merge_size, frames_per_patch=size
+            ).data
 
 
-def _times_of_given(chosen: list[int], count: int, metadata: VideoMetadata | None) -> list[float] | None:
-    """When these of `count` frames at hand are shown, if the metadata places them in the whole clip."""
-    if metadata is None or metadata.fps is None:
-        return None
-    if metadata.frames_indices is not None:
-        if len(metadata.frames_indices) != count:
-            raise ValueError(f"frames_indices names {len(metadata.frames_indices)} frames and the clip has {count}")
-        return metadata.times_of([int(metadata.frames_indices[i]) for i in chosen])
-    return metadata.times_of(chosen) if metadata.total_num_frames == count else None
-
-
-def _list_metadata(metadata: Any, count: int) -> list[VideoMetadata | None]:
-    """Take none, one, or a list with one for each clip, nested or not."""
-    if metadata is None:
-        return [None] * count
-    listed = _flattened(metadata)
-    if len(listed) != count:
-        raise ValueError(f"{count} videos came with {len(listed)} video_metadata: pass one for each")
-    return [None if item is None else VideoMetadata.of(item) for item in listed]
-
-
-def _flattened(metadata: Any) -> list[Any]:
-    if isinstance(metadata, (list, tuple)):
-        return [one for item in metadata for one in _flattened(item)]
-    return [metadata]
+def _gathered(parts: Iterator[Tensor], count: int) -> Tensor:
+    """Put `count` equal parts one after another in one tensor, holding no more than one of them beside it."""
+    first = next(parts)
+    whole = first.new_empty((count, *first.shape))
+    for place, part in enumerate(chain([first], parts)):
+        whole[place] = part
+    return whole.flatten(0, 1)
 
 
 def _known(cls: type[ProcessorSettings], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from glm4v_core.patches import Patches, normalize_patches
+from glm4v_core.patches import normalize_patches
 from glm4v_core.resize import smart_resize
 
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -126,8 +126,7 @@ class ProcessorSettings:
         t, h, w = grid_thw
         return t * h * w // self.merge_size**2
 
-    def _pixel_values(self, items: Sequence[Patches], *, frames_per_patch: int) -> Tensor:
-        data = items[0].data if len(items) == 1 else torch.cat([patches.data for patches in items])
+    def _normalized(self, data: Tensor, *, frames_per_patch: int) -> Tensor:
         channels = data.shape[1] // (frames_per_patch * self.patch_size**2)
         mean, std = _per_channel(self.image_mean), _per_channel(self.image_std)
         if self.do_normalize and len(mean) != channels:
@@ -153,6 +152,11 @@ class ProcessorSettings:
                 " pass uint8 pixels, or do_rescale=False",
                 stacklevel=4,
             )
+
+
+def joined(tensors: Sequence[Tensor]) -> Tensor:
+    """Concatenate along the first dimension, without the copy that one tensor alone does not need."""
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
 
 
 def as_tensors(features: dict[str, Any], return_tensors: ReturnTensors) -> Features:

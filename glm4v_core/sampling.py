@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, Literal, get_args
@@ -61,7 +61,7 @@ class VideoMetadata:
             return metadata
         # Hugging Face's own record is a Mapping that fails when asked for a key it does not have.
         read = metadata.get if isinstance(metadata, dict) else partial(getattr, metadata)
-        known = {field.name: read(field.name, None) for field in fields(cls)}
+        known: dict[str, Any] = {field.name: read(field.name, None) for field in fields(cls)}
         if known["total_num_frames"] is None:
             raise ValueError(f"video metadata needs total_num_frames, got {metadata!r}")
         return cls(**known)
@@ -71,6 +71,40 @@ class VideoMetadata:
         if self.frame_times is not None:
             return [self.frame_times[index] for index in indices]
         return None if self.fps is None else [index / self.fps for index in indices]
+
+    def times_of_given(self, chosen: Sequence[int], count: int) -> list[float] | None:
+        """Return the seconds at which these of `count` frames at hand are shown, or None if that is not known.
+
+        Raises:
+            ValueError: `frames_indices` speaks of another number of frames.
+        """
+        if self.frames_indices is None:
+            return self.times_of(chosen) if self.total_num_frames == count else None
+        if len(self.frames_indices) != count:
+            raise ValueError(f"frames_indices names {len(self.frames_indices)} frames and the clip has {count}")
+        return self.times_of([int(self.frames_indices[index]) for index in chosen])
+
+
+def list_metadata(metadata: Any, count: int) -> list[VideoMetadata | None]:
+    """Take none, one, or a list with one for each of `count` clips, nested or not.
+
+    Raises:
+        ValueError: there are more or fewer than clips.
+    """
+    if metadata is None:
+        return [None] * count
+    listed = list(_flattened(metadata))
+    if len(listed) != count:
+        raise ValueError(f"{count} videos came with {len(listed)} video_metadata: pass one for each")
+    return [None if item is None else VideoMetadata.of(item) for item in listed]
+
+
+def _flattened(metadata: Any) -> Iterator[Any]:
+    if isinstance(metadata, (list, tuple)):
+        for item in metadata:
+            yield from _flattened(item)
+    else:
+        yield metadata
 
 
 def sample_frames(

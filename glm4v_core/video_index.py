@@ -145,8 +145,9 @@ def _index(stream: VideoStream, packets: list[_Packet]) -> VideoIndex:
     shown = [packet for packet in packets[start:] if packet.is_shown]
     if not shown:
         raise CorruptMedia("the video stream holds no frames")
-    if any(packet.pts is None for packet in shown):
-        # An elementary stream has no times at all, and only its guessed rate is its own; AVI may have decoding times.
+    # AVI has no presentation times: what its reader gives for them is the order in the file.
+    if stream.container.format.name == "avi" or any(packet.pts is None for packet in shown):
+        # An elementary stream has no times at all, and only the rate guessed from its headers is its own.
         rate = stream.guessed_rate if all(packet.dts is None for packet in shown) else stream.average_rate
         return VideoIndex(place, len(shown), None, start, float(rate) if rate else None, None)
     # What is shown before the first key frame although it comes after it refers to frames that are not there.

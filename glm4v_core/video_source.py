@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from glm4v_core.media_errors import TooLong, TooManyFrames, TooManyPixels
-from glm4v_core.pixels import resize_frames
+from glm4v_core.pixels import resize_frame
 from glm4v_core.sampling import VideoMetadata
 
 
@@ -72,10 +72,10 @@ class VideoSource(ABC):
         """
         _check_indices(indices, self.metadata.total_num_frames)
         repeats = Counter(indices)
-        for index, pixels in self._decode(sorted(repeats)):
+        for index, pixels in self._decode(sorted(repeats)) if repeats else ():
             frame = torch.from_numpy(pixels).permute(2, 0, 1)
             if size is not None:
-                frame = resize_frames(frame, *size)
+                frame = resize_frame(frame, *size)
             for _ in range(repeats[index]):
                 yield frame
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def write_clip(
     container_format: str | None = None,
     pts: list[int] | None = None,
     rotation: int | None = None,
+    mirrored: bool = False,
     with_audio: bool = False,
 ) -> Path:
     """Encode frames into `path`. `pts` are presentation times in milliseconds, for a clip of variable rate."""
@@ -55,12 +57,13 @@ def write_clip(
         stream.pix_fmt = pix_fmt
         time_base = Fraction(1, 1000) if pts else 1 / rate
         stream.codec_context.time_base = time_base
+        frames = iter(frames)
+        first = next(frames)
+        stream.height, stream.width = first.shape[:2]
+        if rotation is not None or mirrored:
+            stream.set_display_rotation(rotation or 0, hflip=mirrored)
         sound = _add_sound(container) if with_audio else None
-        for number, pixels in enumerate(frames):
-            if number == 0:
-                stream.height, stream.width = pixels.shape[:2]
-                if rotation is not None:
-                    stream.set_display_rotation(rotation)
+        for number, pixels in enumerate(chain([first], frames)):
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             frame.pts = pts[number] if pts else number
             frame.time_base = time_base
