@@ -10,10 +10,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery, signals
-from kombu import Queue
+from kombu.entity import Queue
 
 from worker.logs import configure_logging
-from worker.records import HIGHEST_PRIORITY
+from worker.records import HIGHEST_PRIORITY, Outcome
 from worker.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -41,18 +41,19 @@ class EmbedApp(Celery):  # type: ignore[misc] # Celery ships no types
         self._load = load
         self.add_defaults(lambda: configuration(self.settings))
         # By name: only a worker imports them.
-        self.steps["worker"].add("worker.tasks:RuntimeStep")
+        self.steps["worker"].add("worker.tasks:ServiceStep")
         self.steps["consumer"].add("worker.intake:Admission")
 
     @cached_property
     def settings(self) -> Settings:
         return self._load()
 
-    def build_runtime(self) -> Runtime:
-        """What embeds the items of this worker; a benchmark puts another encoder in here."""
-        from worker.runtime import Runtime  # noqa: PLC0415 - it imports torch, which a producer has not got
+    def build_runtime(self, *, observe: Callable[[Outcome], None]) -> Runtime:
+        """What embeds this worker's items; tests and benchmarks put another encoder into it."""
+        # It imports torch, which a producer has not got.
+        from worker.runtime import Runtime
 
-        return Runtime(self.settings)
+        return Runtime(self.settings, observe=observe)
 
 
 def configuration(settings: Settings) -> dict[str, Any]:
@@ -61,7 +62,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
     return {
         "broker_url": settings.require_broker_url(),
         "broker_transport_options": {
-            # Redelivery is the database's business (worker.reconcile): Redis alone would do it while the item still runs.
+            # Redelivery is worker.reconcile's business: Redis alone would send again what still runs.
             "visibility_timeout": 24 * 3600,
             # A broker that hangs must not hold a thread for ever.
             "socket_timeout": 30,
@@ -73,7 +74,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         },
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        "task_queues": [Queue(queue)],
+        "task_queues": [Queue(queue)],  # type: ignore[no-untyped-call]
         "task_default_queue": queue,
         # Rows decide what is done: a message that is lost or comes twice changes nothing, and nobody reads results.
         "task_acks_late": True,
@@ -93,7 +94,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
 app = EmbedApp()
 
 
-@signals.setup_logging.connect
+@signals.setup_logging.connect  # type: ignore[untyped-decorator] # Celery ships no types
 def _configure_logging(**_: object) -> None:
     """Keeps Celery from configuring the log its own way."""
     configure_logging(app.settings)

@@ -1,4 +1,4 @@
-"""How messages get into the worker: on threads beside Celery's event loop, and only while there is room for their items.
+"""How messages get into a worker: on threads beside Celery's event loop, while there is room for their items.
 
 Celery's solo pool runs a message in the event loop, which then neither answers `inspect ping` nor fetches the next one.
 So our task's strategy hands messages to the threads below in its place; all else about a message stays Celery's.
@@ -65,6 +65,7 @@ class MessageThreads(BasePool):  # type: ignore[misc] # Celery ships no types
         self._window = window
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="message")
         self._running: set[Future[None]] = set()
+        self.is_closed = False
         self.start()
 
     def on_apply(
@@ -90,8 +91,9 @@ class MessageThreads(BasePool):  # type: ignore[misc] # Celery ships no types
         future.add_done_callback(self._running.discard)
         return future
 
-    def drop_waiting(self) -> None:
+    def close(self) -> None:
         """Start no further message: those that have no thread yet go back to the broker with the connection's end."""
+        self.is_closed = True
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def join(self, seconds: float) -> bool:
@@ -114,7 +116,7 @@ def _run(
 
 
 def _item_ids(args: tuple[Any, ...]) -> list[int]:
-    """Those of a message, from what Celery passes to a pool; a message that makes no sense has none, and fails later."""
+    """Those of a message, from what Celery passes to a pool. One that makes no sense has none, and fails later."""
     _name, _id, request, *_ = args
     match request["args"]:
         case [list() as item_ids] if all(isinstance(item_id, int) for item_id in item_ids):
@@ -141,4 +143,4 @@ class Admission(bootsteps.StartStopStep):  # type: ignore[misc] # Celery ships n
 
     def start(self, consumer: Consumer) -> None:
         # Celery's own worker_disable_prefetch replaces the same method, to count messages.
-        consumer.task_consumer.channel.qos.can_consume = consumer.controller.window.has_room
+        consumer.task_consumer.channel.qos.can_consume = consumer.controller.service.window.has_room

@@ -1,7 +1,7 @@
 """What the worker writes to stderr: one line an event, for a person or for a log collector.
 
 2026-11-23 10:15:02.345 WARNING worker.pipeline: the host did not answer  [job 0192… item 17 attempt 2]
-{"time": "2026-11-23T10:15:02.345+00:00", "level": "warning", "logger": "worker.pipeline", "message": "…", "item": 17, …}
+{"time": "2026-11-23T10:15:02.345+00:00", "level": "warning", "logger": "worker.pipeline", "message": "…", "item": 17}
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
@@ -55,20 +56,18 @@ class Metrics:
             self._stages.labels(stage).observe(seconds)
 
     def observe_reconciled(self, reconciled: Reconciled) -> None:
-        for what in ("due", "suspects", "lost", "cancelled", "redelivered"):
-            self._reconciled.labels(what).inc(getattr(reconciled, what))
+        for what, items in asdict(reconciled).items():
+            self._reconciled.labels(what).inc(items)
 
     def observe_published(self, items: int) -> None:
         self._published.inc(items)
 
     def observe_queue(self, depth: QueueDepth | None) -> None:
-        """Show how much work waits; None where another worker looks after the queue and shows it."""
-        self._queue.clear()
-        self._oldest.set(0)
-        if depth is not None:
-            for state in ("queued", "dispatched", "running"):
-                self._queue.labels(state).set(getattr(depth, state))
-            self._oldest.set(depth.oldest_seconds or 0)
+        """Show how much work waits; None: no job of this model is unfinished."""
+        self._queue.labels("queued").set(depth.queued if depth else 0)
+        self._queue.labels("dispatched").set(depth.dispatched if depth else 0)
+        self._queue.labels("running").set(depth.running if depth else 0)
+        self._oldest.set(depth.oldest_seconds or 0 if depth else 0)
 
     def watch_engine(self, statistics: Callable[[], EngineTotals]) -> None:
         """Show the engine's totals whenever the page is asked for."""
