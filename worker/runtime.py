@@ -1,0 +1,246 @@
+"""Everything that embeds items in one process, put together, started and stopped in order."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from typing import TypeVar
+
+from worker.bucket import BucketReader
+from worker.database import create_engine
+from worker.decode import DecodeLimits, DecoderPool
+from worker.download import Downloader
+from worker.encoding import Encoder
+from worker.engine import Engine
+from worker.errors import TransientError
+from worker.fingerprint import Recipes
+from worker.leases import Lease, Leases
+from worker.limits import ByteBudget, Gate, KeyedLocks
+from worker.media import Fetcher, RemoteReader
+from worker.pipeline import Pipeline
+from worker.recorder import Recorder
+from worker.records import ClaimedItem, Outcome
+from worker.repository import Repository
+from worker.retry import RetryPolicy
+from worker.settings import Settings
+from worker.storage import Storage, open_storage
+
+log = logging.getLogger(__name__)
+
+_Answer = TypeVar("_Answer")
+
+#: Seconds that items have to notice that the time for finishing them is over.
+_UNWIND_SECONDS = 2.0
+#: Seconds between two attempts to claim while the database is away.
+_PAUSE = 1.0
+
+
+def load_torch_encoder(settings: Settings) -> Encoder:
+    """The model that the settings name."""
+    # torch takes seconds to import, and a process with another encoder has no use for it.
+    from worker.encoder import load_encoder
+
+    return load_encoder(settings.model, device=settings.device, dtype=settings.dtype, revision=settings.model_revision)
+
+
+class Runtime:
+    """Embeds items by id. The celery worker and the embedded run differ only in who calls `process`.
+
+    Starting and stopping twice is no error, nor is stopping what was never started.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        load: Callable[[Settings], Encoder] = load_torch_encoder,
+        observe: Callable[[Outcome], None] = lambda _: None,
+        any_path: bool = False,
+    ) -> None:
+        """
+        Args:
+            load: makes the encoder, at the start.
+            observe: told of every outcome that counts, in the thread of its item.
+            any_path: let references name any local file, as on the command line of the file's own user.
+        """
+        self.settings = settings
+        self._load = load
+        self._observe = observe
+        self._any_path = any_path
+        self._database = create_engine(
+            settings.database_url,
+            connections=settings.database_connections,
+            timeout_seconds=settings.database_timeout_seconds,
+        )
+        self.repository = Repository(self._database)
+        self.leases = Leases(self.repository, lease_seconds=settings.lease_seconds)
+        self.recorder = Recorder(self.repository, patience_seconds=settings.lease_seconds)
+        self.budget = ByteBudget(settings.max_bytes_in_flight)
+        self._gate = Gate()
+        self._threads = ThreadPoolExecutor(settings.item_threads, thread_name_prefix="item")
+        self._stopping = threading.Event()
+        self._worker = f"{socket.gethostname()}:{os.getpid()}"
+        self._started = ExitStack()
+        self._pipeline: Pipeline | None = None
+
+    def start(self) -> None:
+        """Load and warm the model and open the stores; returns when items can be processed.
+
+        Raises:
+            EmbedError: a setting, the model or a store makes that impossible; the message says what to do.
+        """
+        if self._pipeline is not None:
+            return
+        decoders = self._decoders()
+        # First, because it goes on by itself while the model loads.
+        decoders.start()
+        self._started.callback(decoders.stop)
+        storage = open_storage(self.settings.store_url, self.settings)
+        engine = Engine(
+            self._load(self.settings),
+            patch_budget=self.settings.patch_budget,
+            wait_seconds=self.settings.batch_wait_milliseconds / 1000,
+        )
+        self._started.callback(engine.stop)
+        engine.start()
+        self._pipeline = self._build_pipeline(engine, decoders, storage)
+        self.leases.start()
+        self.recorder.start()
+
+    def process(self, item_ids: Sequence[int], *, alone: bool = False) -> None:
+        """Claim these items and embed those that still want it; returns when what became of them is recorded.
+
+        Args:
+            alone: they are suspects. Nothing else runs beside them, and none is claimed before its turn: if one kills
+                the worker again, no other item pays for it.
+        """
+        if not alone:
+            with self._gate.together():
+                self._process(item_ids)
+            return
+        for suspect in item_ids:
+            with self._gate.alone():
+                self._process([suspect])
+
+    def stop(self, drain_seconds: float) -> None:
+        """Take no more, finish what is decoded, give the rest back, and end every thread that can be ended.
+
+        Args:
+            drain_seconds: for finishing; what is not finished by then is given back too.
+        """
+        self._stopping.set()
+        self.leases.stop_undecoded()
+        self.leases.wait_until_none(drain_seconds)
+        self.leases.stop_all()
+        # Ends the waiting for tokens, and with it the items that were not done in time.
+        self._started.close()
+        self.leases.wait_until_none(_UNWIND_SECONDS)
+        self.recorder.stop()
+        self.leases.stop()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._database.dispose()
+
+    @property
+    def engine(self) -> Engine:
+        """Only after the start."""
+        return self.pipeline.engine
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """Only after the start."""
+        if self._pipeline is None:
+            raise RuntimeError("the runtime is not started")
+        return self._pipeline
+
+    def _process(self, item_ids: Sequence[int]) -> None:
+        if not item_ids or self._stopping.is_set():
+            return
+        leases = self.leases.hold(self._patiently(lambda: self._claim(item_ids)))
+        futures = [self._threads.submit(self._run, lease) for lease in leases]
+        wait(futures)
+
+    def _claim(self, item_ids: Sequence[int]) -> list[ClaimedItem]:
+        return self.repository.claim(item_ids, worker=self._worker, lease_seconds=self.settings.lease_seconds)
+
+    def _patiently(self, ask: Callable[[], _Answer]) -> _Answer:
+        """Ask the database until it answers: its restart is no reason to drop a message."""
+        while True:
+            try:
+                return ask()
+            except TransientError as error:
+                log.warning("the database is asked again: %s", error.message)
+                if self._stopping.wait(_PAUSE):
+                    raise
+
+    def _run(self, lease: Lease) -> None:
+        try:
+            self.pipeline.run(lease)
+        finally:
+            self.leases.let_go(lease)
+
+    def _decoders(self) -> DecoderPool:
+        settings = self.settings
+        return DecoderPool(
+            size=settings.decode_processes,
+            timeout_seconds=settings.decode_timeout_seconds,
+            # A quarter of a forward: pieces of several clips share one.
+            chunk_patches=max(1, settings.patch_budget // 4),
+            limits=DecodeLimits(
+                max_image_pixels=settings.max_image_pixels,
+                max_frame_pixels=settings.max_frame_pixels,
+                max_frames=settings.max_source_frames,
+                max_duration_seconds=settings.max_duration_seconds,
+            ),
+        )
+
+    def _fetcher(self) -> Fetcher:
+        settings = self.settings
+        downloader = Downloader(
+            allow_private=settings.allow_private_addresses,
+            max_redirects=settings.max_redirects,
+            timeout_seconds=settings.fetch_timeout_seconds,
+            connect_timeout_seconds=settings.connect_timeout_seconds,
+            read_timeout_seconds=settings.read_timeout_seconds,
+        )
+        self._started.callback(downloader.close)
+        return Fetcher(
+            remote={"http": downloader, "https": downloader, **self._bucket_reader()},
+            file_roots=None if self._any_path else settings.file_roots,
+            max_bytes=settings.max_source_bytes,
+            scratch_directory=settings.scratch_directory,
+        )
+
+    def _bucket_reader(self) -> dict[str, RemoteReader]:
+        url = self.settings.s3_source_url or self.settings.store_url
+        if not url.startswith("s3://"):
+            return {}
+        from worker.minio_storage import connect
+
+        client, _bucket = connect(url, self.settings)
+        return {"s3": BucketReader(client)}
+
+    def _build_pipeline(self, engine: Engine, decoders: DecoderPool, storage: Storage) -> Pipeline:
+        settings = self.settings
+        return Pipeline(
+            model=settings.model,
+            fetcher=self._fetcher(),
+            embeddings=self.repository,
+            recipes=Recipes(model=settings.model, encoder=engine.encoder, dtype=settings.dtype),
+            decoders=decoders,
+            engine=engine,
+            budget=self.budget,
+            storage=storage,
+            recorder=self.recorder,
+            retry=RetryPolicy(
+                max_attempts=settings.max_attempts,
+                base_seconds=settings.retry_base_seconds,
+                limit_seconds=settings.retry_limit_seconds,
+            ),
+            contents=KeyedLocks(),
+            observe=self._observe,
+        )
