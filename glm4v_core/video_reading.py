@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,12 @@ class VideoFile(VideoSource):
         self._limits = limits
         self._threads = threads
         # The header's size is not to be relied on, and the rotation comes with the frames.
-        _, first = next(self._decode([0]))
-        self.height, self.width = first.shape[:2]
+        with open_container(path) as container, closing(self._numbered(container)) as frames:
+            _, first = next(frames, (0, None))
+            if first is None:
+                raise CorruptMedia(f"not one of {index.count} frames of the video can be decoded")
+            self._turn = _turn_of(first)
+            self.height, self.width = self._upright(first).shape[:2]
         self.metadata = VideoMetadata(
             total_num_frames=index.count,
             fps=index.fps,
@@ -98,7 +103,7 @@ class VideoFile(VideoSource):
                     raise CorruptMedia(f"frame {wanted[0]} of {self._index.count} is missing: the video is damaged")
                 if number == wanted[0]:
                     self._limits.check_pixels(frame.width, frame.height)
-                    yield wanted.popleft(), _upright(frame)
+                    yield wanted.popleft(), self._upright(frame)
                 if not wanted:
                     return
         raise CorruptMedia(f"frame {wanted[0]} of {self._index.count} is missing: the video is cut short")
@@ -132,16 +137,29 @@ class VideoFile(VideoSource):
         except av.FFmpegError as error:
             raise CorruptMedia(f"the video is damaged: it cannot be decoded to its end ({error.strerror})") from error
 
+    def _upright(self, frame: VideoFrame) -> npt.NDArray[np.uint8]:
+        pixels = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+        if self._turn.is_mirrored:
+            pixels = pixels[:, ::-1]
+        return np.ascontiguousarray(np.rot90(pixels, -self._turn.quarters))
 
-def _upright(frame: VideoFrame) -> npt.NDArray[np.uint8]:
-    """Convert a frame to RGB, mirrored and turned as its display matrix says."""
-    pixels: npt.NDArray[np.uint8] = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+
+@dataclass(frozen=True)
+class _Turn:
+    """What makes a frame upright: first the mirror, then quarter turns clockwise."""
+
+    is_mirrored: bool = False
+    quarters: int = 0
+
+
+def _turn_of(frame: VideoFrame) -> _Turn:
+    # Asked of one frame only: a frame whose side data has been looked at is freed late, when cycles are collected.
     matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
-        return pixels
+        return _Turn()
     # Rows of three fixed-point numbers, applied to (x, y, 1) from the right; y points down.
     (a, b, _), (c, d, _), _ = np.frombuffer(bytes(matrix), dtype=np.int32).reshape(3, 3).tolist()
-    if a * d < b * c:
-        pixels, a, b = pixels[:, ::-1], -a, -b
-    quarter_turns_clockwise = round(math.atan2(b, a) / (math.pi / 2))
-    return np.ascontiguousarray(np.rot90(pixels, -quarter_turns_clockwise))
+    is_mirrored = a * d < b * c
+    if is_mirrored:
+        a, b = -a, -b
+    return _Turn(is_mirrored, round(math.atan2(b, a) / (math.pi / 2)) % 4)
