@@ -51,7 +51,10 @@ class DirectoryStorage:
     def open(self, key: str, start: int = 0, length: int | None = None) -> BinaryIO:
         path = self._path(key)
         with _storage_errors(path):
-            file = path.open("rb")
+            try:
+                file = path.open("rb")
+            except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+                raise ObjectMissing(f"there is no object {key} in {self.root}: run the audit") from error
             file.seek(start)
             return file if length is None else io.BytesIO(_read_and_close(file, length))
 
@@ -175,8 +178,6 @@ def _storage_errors(path: Path) -> Iterator[None]:
     """Say what an OSError means for a store."""
     try:
         yield
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise ObjectMissing(f"there is no object in {path}: run the audit") from error
     except PermissionError as error:
         raise StorageForbidden(f"{path} cannot be used: give the worker's user access to it") from error
     except OSError as error:
