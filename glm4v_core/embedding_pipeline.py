@@ -92,10 +92,12 @@ class GLM4VEmbeddingPipeline(nn.Module):
         """Write configuration, processors and tower so that `from_pretrained` reads them back."""
         target = Path(directory)
         target.mkdir(parents=True, exist_ok=True)
+        video_type = "Glm46VVideoProcessor" if self.video_processor.sampler == "glm46v" else "Glm4vVideoProcessor"
         for file, values in {
             "config.json": {"vision_config": self.config.to_dict()},
-            "preprocessor_config.json": self.image_processor.to_dict(),
-            "video_preprocessor_config.json": self.video_processor.to_dict(),
+            "preprocessor_config.json": self.image_processor.to_dict()
+            | {"image_processor_type": "Glm4vImageProcessor"},
+            "video_preprocessor_config.json": self.video_processor.to_dict() | {"video_processor_type": video_type},
         }.items():
             (target / file).write_text(json.dumps(values, indent=2) + "\n")
         save_visual_tensors(self.visual, target)

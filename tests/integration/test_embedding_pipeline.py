@@ -187,6 +187,10 @@ def test_a_published_checkpoint_decides_sizes_budget_and_sampler(
     # Three frame pairs a second where GLM-4.1V samples one.
     assert loaded.count_tokens(56, 56, 240, 24.0) == 3 * pipeline.count_tokens(56, 56, 240, 24.0)
 
+    loaded.save_pretrained(tmp_path / "saved")
+    again = GLM4VEmbeddingPipeline.from_pretrained(tmp_path / "saved")
+    assert (again.image_processor, again.video_processor) == (loaded.image_processor, loaded.video_processor)
+
 
 def test_weights_that_do_not_fit_the_configuration_are_refused_by_name(
     pipeline: GLM4VEmbeddingPipeline, tmp_path: Path
