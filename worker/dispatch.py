@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 from kombu.exceptions import ChannelError, OperationalError
 
 from worker.celery import EMBED, EmbedApp, message_priority, queue_name
-from worker.errors import BrokerUnavailable
-from worker.records import DispatchedItem
+from worker.errors import BrokerUnavailable, TransientError
+from worker.records import DispatchedItem, JobRecord, NewJob, Source
 from worker.repository import Repository
+from worker.repository_jobs import in_batches
 
 log = logging.getLogger(__name__)
 
@@ -69,16 +71,17 @@ class Dispatcher:
         unsent = {item.id for item in items}
         try:
             with self._app.producer_or_acquire() as producer:
-                for priority, item_ids in messages(items, self._items_per_message):
+                for message in messages(items, self._items_per_message):
                     self._app.send_task(
                         EMBED,
-                        args=[item_ids],
+                        args=[message.item_ids],
+                        kwargs={"alone": message.alone},
                         queue=queue_name(model),
-                        priority=message_priority(priority),
+                        priority=message_priority(message.priority),
                         producer=producer,
                         retry_policy=_RETRY,
                     )
-                    unsent.difference_update(item_ids)
+                    unsent.difference_update(message.item_ids)
         except OperationalError as error:
             raise BrokerUnavailable from error
         finally:
@@ -87,14 +90,50 @@ class Dispatcher:
                 self._repository.undispatch(sorted(unsent))
 
 
-def messages(items: Iterable[DispatchedItem], size: int) -> Iterator[tuple[int, list[int]]]:
-    """Split items into messages of one priority each. A suspect travels alone.
+def submit_job(repository: Repository, dispatcher: Dispatcher, job: NewJob, sources: Iterable[Source]) -> JobRecord:
+    """Accept a job of any size, reading `sources` as it stores them; workers begin with the first of them meanwhile.
 
-    Yields:
-        The priority and the item ids of each message, at most `size`.
+    A broker that is away is no reason to refuse: reconciling sends what was not sent. With an idempotency key that the
+    owner used before, it is the job made then, and `sources` are not read. A submission that breaks off is cancelled.
+
+    Raises:
+        IdempotencyConflict: the key belongs to another job.
+        DatabaseUnavailable: the job is not, or not wholly, stored.
     """
+    record, is_new = repository.create_job(job)
+    if not is_new:
+        return record
+    try:
+        for batch in in_batches(sources):
+            repository.add_items(record.id, batch)
+            _try_to_fill(dispatcher, job.model)
+        repository.close_job(record.id)
+    except BaseException:
+        repository.cancel_job(record.id)
+        raise
+    return repository.get_job(record.id)
+
+
+def _try_to_fill(dispatcher: Dispatcher, model: str) -> None:
+    try:
+        dispatcher.fill(model)
+    except TransientError as error:
+        log.warning("the job is stored, and its messages are sent later: %s", error.message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """Items that travel together."""
+
+    item_ids: list[int]
+    priority: int
+    alone: bool  #: nothing else may run beside it: it is suspected of having killed a worker
+
+
+def messages(items: Iterable[DispatchedItem], size: int) -> Iterator[Message]:
+    """Split items into messages of one priority and at most `size` items each. A suspect travels alone."""
     for (priority, suspect), group in groupby(items, key=lambda item: (item.priority, item.suspect)):
         item_ids = [item.id for item in group]
         step = 1 if suspect else size
         for start in range(0, len(item_ids), step):
-            yield priority, item_ids[start : start + step]
+            yield Message(item_ids=item_ids[start : start + step], priority=priority, alone=suspect)

@@ -33,10 +33,10 @@ class EmbedTask(Task):  # type: ignore[misc] # Celery ships no types
 
 
 @shared_task(name=EMBED, base=EmbedTask, bind=True)  # type: ignore[untyped-decorator] # as above
-def embed(self: EmbedTask, item_ids: list[int]) -> None:
+def embed(self: EmbedTask, item_ids: list[int], *, alone: bool = False) -> None:
     """Embed the items of one message. Their rows decide which of them still want it."""
     try:
-        self.service.runtime.process(item_ids)
+        self.service.runtime.process(item_ids, alone=alone)
     except TransientError as error:
         raise Reject(error.message, requeue=True) from error
     if self.service.threads.is_closed:
