@@ -17,7 +17,7 @@ def web_server(paths: dict[str, Handler]) -> Iterator[str]:
     class Requests(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_GET(self) -> None:  # noqa: N802 - the name that the base class calls
+        def do_GET(self) -> None:
             handler = paths.get(self.path.partition("?")[0])
             if handler is None:
                 status(404)(self)

@@ -19,7 +19,6 @@ from worker import wire
 from worker.errors import DecoderCrashed, DecodeTimeout, error_from_code
 from worker.records import MediaKind
 
-
 #: Seconds between two looks at whether anybody still wants the item.
 _GLANCE = 0.2
 #: Bytes. A header lists the frames and times of a clip.

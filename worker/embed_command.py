@@ -1,0 +1,206 @@
+"""`glm4v embed`: from references to files of visual tokens, on this machine, without any server."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from types import FrameType
+from typing import Any
+from uuid import UUID
+
+from rich.console import Console
+from rich.logging import RichHandler
+
+from worker.embedded import EmbeddedRun, Request, embedded_settings
+from worker.errors import EmbedError, InvalidOptions
+from worker.folder import OutputFolder
+from worker.options import Dtype, EmbedOptions
+from worker.records import ItemState, JobProgress, MediaKind
+from worker.report import ProgressBar, as_json, summary_table, totals
+from worker.sources import SourceList
+
+RANDOM_WEIGHTS = (
+    "these weights are random, so the embeddings mean nothing; --model zai-org/GLM-4.1V-9B-Thinking uses real ones"
+)
+
+#: Exit codes. A program that a signal ends leaves with 128 and the signal's number.
+SUCCESS, FAILURES, USAGE = 0, 1, 2
+#: Rows of the table; of a larger run only what failed is listed.
+_MOST_ROWS = 50
+#: Seconds for finishing what is decoded after Ctrl-C; a second Ctrl-C does not wait for them.
+_DRAIN_SECONDS = 5.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: Columns of a table that no terminal shows.
+_FILE_COLUMNS = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedCommand:
+    """One command line."""
+
+    sources: Iterable[str]
+    out: Path
+    model: str
+    device: str
+    dtype: Dtype | None
+    kind: MediaKind
+    options: EmbedOptions
+    json: bool
+    pictures: bool
+
+
+class Stopped(Exception):  # noqa: N818 - nothing went wrong
+    """Somebody wants no more: the user, the system, or the reader of our output."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        self.exit_code = 128 + number
+
+
+def embed(command: EmbedCommand) -> int:
+    """Embed and report. Returns the exit code."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    _configure_logging(console)
+    folder = OutputFolder(command.out)
+    try:
+        with stopped_by_signals(), folder.lock(), closing(SourceList(command.sources)) as sources:
+            if not sources:
+                raise InvalidOptions("the list names nothing: give it files or URLs, one a line")
+            return _Embedding(command, folder, sources, console).run()
+    except EmbedError as error:
+        console.print("[red]error[/]:", error.message, markup=True)
+        return USAGE
+    except Stopped as stopped:
+        return stopped.exit_code
+
+
+class _Embedding:
+    """The command under way."""
+
+    def __init__(self, command: EmbedCommand, folder: OutputFolder, sources: SourceList, console: Console) -> None:
+        self._command = command
+        self._folder = folder
+        self._sources = sources
+        self._console = console
+        self._begun = time.monotonic()
+        chosen: dict[str, Any] = {} if command.dtype is None else {"dtype": command.dtype}
+        settings = embedded_settings(folder, model=command.model, device=command.device, **chosen)
+        self._run = EmbeddedRun(folder, settings)
+        #: The last item that was printed as JSON.
+        self._printed = 0
+
+    def run(self) -> int:
+        self._warn_of_random_weights()
+        try:
+            self._run.start()
+            job_id, progress = self._work()
+            self._report(job_id, progress)
+        except Stopped:
+            self._console.print("stopping; the same command goes on from here")
+            self._run.stop(_DRAIN_SECONDS)
+            raise
+        finally:
+            self._run.stop()
+        return SUCCESS if progress.succeeded == progress.total else FAILURES
+
+    def _work(self) -> tuple[UUID, JobProgress]:
+        command = self._command
+        request = Request(sources=self._sources, kind=command.kind, options=command.options)
+        job_id, done = self._run.submit(request)
+        if done:
+            self._console.print(f"going on: {done:,} of {len(self._sources):,} items were done before")
+        engine = self._run.runtime.engine
+        before = engine.statistics().tokens
+        with ProgressBar(self._console, total=len(self._sources), done=done) as bar:
+            for progress in self._run.work(job_id):
+                bar.show(progress, tokens=engine.statistics().tokens - before)
+                if command.json:
+                    self._print_finished(job_id)
+        return job_id, progress
+
+    def _print_finished(self, job_id: UUID) -> None:
+        """Print items in the order given, each as soon as all before it are done."""
+        for item in self._run.items(job_id, after=self._printed):
+            if item.state in (ItemState.QUEUED, ItemState.RUNNING):
+                return
+            _write(as_json(item, self._folder) + "\n")
+            self._printed = item.id
+
+    def _report(self, job_id: UUID, progress: JobProgress) -> None:
+        if self._command.pictures:
+            self._draw(job_id)
+        if not self._command.json:
+            states = tuple(ItemState) if progress.total <= _MOST_ROWS else (ItemState.FAILED, ItemState.CANCELLED)
+            rows = islice(self._run.items(job_id, states=states), _MOST_ROWS)
+            table = Console(width=None if sys.stdout.isatty() else _FILE_COLUMNS, highlight=False)
+            with table.capture() as captured:
+                table.print(summary_table(rows))
+                table.print(totals(progress, seconds=time.monotonic() - self._begun, folder=self._folder))
+            _write(captured.get())
+        self._warn_of_random_weights()
+
+    def _draw(self, job_id: UUID) -> None:
+        # Brings numpy and Pillow along, which most runs have no use for here.
+        from worker.gallery import draw_item
+
+        for item in self._run.items(job_id, states=(ItemState.SUCCEEDED,)):
+            try:
+                picture = draw_item(item, self._folder)
+            except (ValueError, OSError) as error:
+                self._console.print("no picture of", item.source, f"({error})", markup=False)
+            else:
+                self._console.print("picture:", picture, markup=False)
+
+    def _warn_of_random_weights(self) -> None:
+        if self._command.model.startswith("random:"):
+            self._console.print(f"[yellow]warning[/]: {RANDOM_WEIGHTS}")
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Raise Stopped in this thread at the first signal; the second ends the process at once.
+
+    A signal that whoever started us had ignored, as `nohup` does, stays ignored.
+    """
+
+    def first(number: int, _: FrameType | None) -> None:
+        for each in previous:
+            signal.signal(each, second)
+        raise Stopped(signal.Signals(number))
+
+    def second(number: int, _: FrameType | None) -> None:
+        os._exit(128 + number)
+
+    previous = {each: signal.getsignal(each) for each in _SIGNALS if signal.getsignal(each) is not signal.SIG_IGN}
+    for each in previous:
+        signal.signal(each, first)
+    try:
+        yield
+    finally:
+        for each, handler in previous.items():
+            signal.signal(each, handler)
+
+
+def _write(text: str) -> None:
+    """Write to stdout, which may be a pipe whose reader has left."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        raise Stopped(signal.SIGPIPE) from error
+
+
+def _configure_logging(console: Console) -> None:
+    # On the console of the progress bar, which makes room for each line.
+    handler = RichHandler(console=console, show_time=False, show_path=False, markup=False)
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, format="%(message)s", force=True)
+    logging.captureWarnings(True)
+    # Said once, by us, with what to do about it.
+    logging.getLogger("worker.encoder").setLevel(logging.ERROR)
