@@ -65,12 +65,12 @@ def configuration(settings: Settings) -> dict[str, Any]:
             # Redelivery is worker.reconcile's business: Redis alone would send again what still runs.
             "visibility_timeout": 24 * 3600,
             # A broker that hangs must not hold a thread for ever.
-            "socket_timeout": 30,
-            "socket_connect_timeout": 5,
+            "socket_timeout": settings.broker_timeout_seconds,
+            "socket_connect_timeout": min(5.0, settings.broker_timeout_seconds),
             "socket_keepalive": True,
             # A queue in Redis for each of our priorities; by default there are four.
             "priority_steps": list(range(HIGHEST_PRIORITY + 1)),
-            "health_check_interval": 25,
+            "health_check_interval": settings.broker_timeout_seconds,
         },
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,

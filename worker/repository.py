@@ -172,7 +172,7 @@ class Repository:
         sending fails, `undispatch` them; when the process dies in between, `reconcile` finds them.
 
         Args:
-            window_items: how many items of a model may have an unclaimed message.
+            window_items: how many items of a model, of this priority or a higher one, may have an unclaimed message.
             limit: how many items to choose at most.
         """
         with transaction(self._engine) as connection:
@@ -183,14 +183,20 @@ class Repository:
         with transaction(self._engine) as connection:
             repository_claims.undispatch(connection, item_ids)
 
-    def claim(self, item_ids: Sequence[int], *, worker: str, lease_seconds: float) -> list[ClaimedItem]:
+    def claim(
+        self, item_ids: Sequence[int], *, worker: str, lease_seconds: float, suspects: bool = True
+    ) -> list[ClaimedItem]:
         """Take those of the items that are queued and due; the others are somebody else's, done, or cancelled.
 
         Args:
             worker: who asks; for people to read.
+            suspects: take suspects too. Without it they wait for a message of their own: one sent before they became
+                suspects would run them beside others.
         """
         with transaction(self._engine) as connection:
-            return repository_claims.claim(connection, item_ids, worker=worker, lease_seconds=lease_seconds)
+            return repository_claims.claim(
+                connection, item_ids, worker=worker, lease_seconds=lease_seconds, suspects=suspects
+            )
 
     def renew(self, items: Sequence[ClaimedItem], *, lease_seconds: float) -> Renewal:
         """Prolong the leases of items under way."""

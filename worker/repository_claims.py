@@ -18,23 +18,33 @@ from worker.tables import Item, Job, in_state
 
 def dispatch(connection: Connection, model: str, *, window_items: int, limit: int) -> list[DispatchedItem]:
     """Mark the next items of a queue as sent, as far as the window of sent and unclaimed ones has room."""
+    items: list[DispatchedItem] = []
+    while more := _dispatch_highest(connection, model, window_items=window_items, limit=limit - len(items)):
+        items += more
+    return items
+
+
+def _dispatch_highest(connection: Connection, model: str, *, window_items: int, limit: int) -> list[DispatchedItem]:
+    """Those of the highest priority that waits."""
+    waiting = (in_state(ItemState.QUEUED), Item.dispatched_at.is_(None), Item.not_before.is_(None), Item.model == model)
+    priority = connection.execute(
+        select(Item.priority).where(*waiting).order_by(Item.priority.desc(), Item.id).limit(1)
+    ).scalar_one_or_none()
+    if priority is None:
+        return []
+    # Of at least its own priority: a window full of what can wait must not keep out what cannot.
     outstanding = connection.execute(
-        select(func.count()).where(in_state(ItemState.QUEUED), Item.dispatched_at.is_not(None), Item.model == model)
+        select(func.count()).where(
+            in_state(ItemState.QUEUED),
+            Item.dispatched_at.is_not(None),
+            Item.model == model,
+            Item.priority >= priority,
+        )
     ).scalar_one()
     room = min(window_items - outstanding, limit)
     if room <= 0:
         return []
-    next_ones = (
-        select(Item.id)
-        .where(
-            in_state(ItemState.QUEUED),
-            Item.dispatched_at.is_(None),
-            Item.not_before.is_(None),
-            Item.model == model,
-        )
-        .order_by(Item.priority.desc(), Item.id)
-        .limit(room)
-    )
+    next_ones = select(Item.id).where(*waiting, Item.priority == priority).order_by(Item.id).limit(room)
     rows = connection.execute(
         update(Item)
         .where(Item.id.in_(locked(next_ones)))
@@ -42,7 +52,7 @@ def dispatch(connection: Connection, model: str, *, window_items: int, limit: in
         .returning(Item.id, Item.priority, Item.suspect)
     )
     items = [DispatchedItem(id=row.id, priority=row.priority, suspect=row.suspect) for row in rows]
-    return sorted(items, key=lambda item: (-item.priority, item.id))
+    return sorted(items, key=lambda item: item.id)
 
 
 def undispatch(connection: Connection, item_ids: Sequence[int]) -> None:
@@ -51,7 +61,9 @@ def undispatch(connection: Connection, item_ids: Sequence[int]) -> None:
     connection.execute(update(Item).where(Item.id.in_(locked(waiting))).values(dispatched_at=None))
 
 
-def claim(connection: Connection, item_ids: Sequence[int], *, worker: str, lease_seconds: float) -> list[ClaimedItem]:
+def claim(
+    connection: Connection, item_ids: Sequence[int], *, worker: str, lease_seconds: float, suspects: bool
+) -> list[ClaimedItem]:
     """Take those items that wait and are due; the attempt counts from here, before any byte of theirs is touched."""
     # Unique to this claim: a given back attempt is not counted, so its number alone may come again.
     owner = f"{worker}/{uuid.uuid4().hex[:12]}"
@@ -66,6 +78,8 @@ def claim(connection: Connection, item_ids: Sequence[int], *, worker: str, lease
         )
         .order_by(Item.id)
     )
+    if not suspects:
+        ready = ready.where(Item.suspect.is_(False))
     rows = connection.execute(
         update(Item)
         .where(Item.id.in_(locked(ready)))

@@ -121,11 +121,11 @@ class Runtime:
         """
         if not alone:
             with self._gate.together():
-                self._process(item_ids)
+                self._process(item_ids, suspects=False)
             return
         for suspect in item_ids:
             with self._gate.alone():
-                self._process([suspect])
+                self._process([suspect], suspects=True)
 
     def stop(self, drain_seconds: float) -> None:
         """Take no more, finish what is decoded, give the rest back, and end every thread that can be ended.
@@ -157,15 +157,17 @@ class Runtime:
             raise RuntimeError("the runtime is not started")
         return self._pipeline
 
-    def _process(self, item_ids: Sequence[int]) -> None:
+    def _process(self, item_ids: Sequence[int], *, suspects: bool) -> None:
         if not item_ids or self._stopping.is_set():
             return
-        leases = self.leases.hold(self._patiently(lambda: self._claim(item_ids)))
+        leases = self.leases.hold(self._patiently(lambda: self._claim(item_ids, suspects)))
         futures = [self._threads.submit(self._run, lease) for lease in leases]
         wait(futures)
 
-    def _claim(self, item_ids: Sequence[int]) -> list[ClaimedItem]:
-        return self.repository.claim(item_ids, worker=self._worker, lease_seconds=self.settings.lease_seconds)
+    def _claim(self, item_ids: Sequence[int], suspects: bool) -> list[ClaimedItem]:
+        return self.repository.claim(
+            item_ids, worker=self._worker, lease_seconds=self.settings.lease_seconds, suspects=suspects
+        )
 
     def _patiently(self, ask: Callable[[], _Answer]) -> _Answer:
         """Ask the database until it answers: its restart is no reason to drop a message."""

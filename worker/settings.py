@@ -53,6 +53,9 @@ class Settings(DatabaseSettings):
         description="s3://bucket?endpoint=http://host:9000&region=us-east-1, or file:///path/to/directory"
     )
     broker_url: str | None = Field(None, repr=False, description="redis://host:6379/0; not needed by the embedded run")
+    broker_timeout_seconds: Annotated[float, Field(ge=2, le=300)] = Field(
+        30, description="silence of the broker after which a connection to it counts as lost"
+    )
     s3_access_key: SecretStr | None = Field(None, description="access key for the store and for s3:// sources")
     s3_secret_key: SecretStr | None = Field(None, description="secret key for the store and for s3:// sources")
     s3_source_url: str | None = Field(
