@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,8 +14,10 @@ from typing import Any
 import av
 from av.container import InputContainer
 from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
+from glm4v_core.decoding_groups import DecodingGroup, resets_decoder, split_groups
 from glm4v_core.media_errors import CorruptMedia, NoVideoStream, UnsupportedMedia
 from glm4v_core.video_source import ClipLimits, frame_rate
 
@@ -48,19 +52,28 @@ class VideoIndex:
     count: int
     #: Each frame's presentation timestamp in the stream's own units, ascending; None where the stream has none.
     pts: list[int] | None
-    #: Packets, in file order, before the first from which decoding can start.
-    undecodable: int
+    #: Parts that can be decoded without the others, in file order.
+    groups: list[DecodingGroup]
     fps: float | None
     #: Seconds from the first frame at which each is shown; None where that is index / fps.
     frame_times: list[float] | None
 
+    def packets_for(self, numbers: Iterable[int]) -> list[range]:
+        """Return the packets, by their numbers in file order, that have to be decoded for these frames."""
+        starts = [group.first_pts for group in self.groups]
+        needed = {0} if self.pts is None else {bisect_right(starts, self.pts[number]) - 1 for number in numbers}
+        ends = [group.first_packet for group in self.groups[1:]] + [sys.maxsize]
+        return [range(self.groups[place].first_packet, ends[place]) for place in sorted(needed)]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class _Packet:
     pts: int | None
     dts: int | None
     duration: int
     is_keyframe: bool
+    #: True where decoding may begin and the frames be the same.
+    is_reset: bool
     #: False for what is decoded only so that others can be: before the start of an edit list, or hidden by the codec.
     is_shown: bool
 
@@ -119,21 +132,22 @@ def _read_packets(container: InputContainer, stream: VideoStream, limits: ClipLi
         started = started or packet.is_keyframe
         if packet.is_corrupt and started:
             raise _cut_short(stream, len(packets), stated_end)
-        packets.append(_packet(packet, stream.codec_context.name))
+        packets.append(_packet(packet, stream.codec_context))
         limits.check_frames(len(packets))
     if read_until < stated_end - _HEADER_SLACK or len(packets) < _entries(container, stream):
         raise _cut_short(stream, len(packets), stated_end)
     return packets
 
 
-def _packet(packet: Packet[Any], codec: str) -> _Packet:
+def _packet(packet: Packet[Any], context: VideoCodecContext) -> _Packet:
     # VP8 keeps frames that are only referred to in packets of their own; bit 4 of the first byte says "show".
-    hidden = codec == "vp8" and not memoryview(packet)[0] & 0x10
+    hidden = context.name == "vp8" and not memoryview(packet)[0] & 0x10
     return _Packet(
         pts=packet.pts,
         dts=packet.dts,
         duration=packet.duration or 0,
         is_keyframe=packet.is_keyframe,
+        is_reset=resets_decoder(packet, context.name, context.extradata),
         is_shown=not (packet.is_discard or hidden),
     )
 
@@ -145,16 +159,19 @@ def _index(stream: VideoStream, packets: list[_Packet]) -> VideoIndex:
     shown = [packet for packet in packets[start:] if packet.is_shown]
     if not shown:
         raise CorruptMedia("the video stream holds no frames")
+    pts = [packet.pts for packet in packets if packet.pts is not None]
     # AVI has no presentation times: what its reader gives for them is the order in the file.
-    if stream.container.format.name == "avi" or any(packet.pts is None for packet in shown):
+    if stream.container.format.name == "avi" or len(pts) < len(packets):
         # An elementary stream has no times at all, and only the rate guessed from its headers is its own.
         rate = stream.guessed_rate if all(packet.dts is None for packet in shown) else stream.average_rate
-        return VideoIndex(place, len(shown), None, start, float(rate) if rate else None, None)
+        return VideoIndex(place, len(shown), None, [DecodingGroup(start, 0, 0)], float(rate) if rate else None, None)
+    groups = split_groups([number == start or packet.is_reset for number, packet in enumerate(packets)], pts)
     # What is shown before the first key frame although it comes after it refers to frames that are not there.
-    first = packets[start].pts or 0
-    timed = sorted((packet.pts, packet.duration) for packet in shown if packet.pts is not None and packet.pts >= first)
-    pts = [time for time, _ in timed]
-    return VideoIndex(place, len(pts), pts, start, *_rate(stream, pts, last_duration=timed[-1][1]))
+    timed = sorted(
+        (packet.pts, packet.duration) for packet in shown if packet.pts is not None and packet.pts >= pts[start]
+    )
+    times = [time for time, _ in timed]
+    return VideoIndex(place, len(times), times, groups, *_rate(stream, times, last_duration=timed[-1][1]))
 
 
 def _rate(stream: VideoStream, pts: list[int], *, last_duration: int) -> tuple[float | None, list[float] | None]:

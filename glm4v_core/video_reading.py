@@ -15,7 +15,9 @@ import av
 import numpy as np
 import numpy.typing as npt
 from av.container import InputContainer
+from av.packet import Packet
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from glm4v_core.animation_reading import AnimatedImage
 from glm4v_core.image_reading import looks_like_image
@@ -77,7 +79,7 @@ class VideoFile(VideoSource):
         self._limits = limits
         self._threads = threads
         # The header's size is not to be relied on, and the rotation comes with the frames.
-        with open_container(path) as container, closing(self._numbered(container)) as frames:
+        with open_container(path) as container, closing(self._numbered(container, [0])) as frames:
             _, first = next(frames, (0, None))
             if first is None:
                 raise CorruptMedia(f"not one of {index.count} frames of the video can be decoded")
@@ -97,7 +99,7 @@ class VideoFile(VideoSource):
 
     def _decode(self, indices: list[int]) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
         wanted = deque(indices)
-        with open_container(self._path) as container, closing(self._numbered(container)) as frames:
+        with open_container(self._path) as container, closing(self._numbered(container, indices)) as frames:
             for number, frame in frames:
                 if number > wanted[0]:
                     raise CorruptMedia(f"frame {wanted[0]} of {self._index.count} is missing: the video is damaged")
@@ -108,11 +110,11 @@ class VideoFile(VideoSource):
                     return
         raise CorruptMedia(f"frame {wanted[0]} of {self._index.count} is missing: the video is cut short")
 
-    def _numbered(self, container: InputContainer) -> Generator[tuple[int, VideoFrame]]:
-        """Decode frames, each with its place in the order in which they are shown."""
+    def _numbered(self, container: InputContainer, wanted: list[int]) -> Generator[tuple[int, VideoFrame]]:
+        """Decode these frames, and what they cannot be decoded without, each with its place in the order of showing."""
         pts = self._index.pts
         number = -1
-        for frame in self._decoded(container):
+        for frame in self._decoded(container, wanted):
             if pts is None or frame.pts is None:
                 number += 1
             elif frame.pts < pts[0]:
@@ -123,7 +125,7 @@ class VideoFile(VideoSource):
                 raise CorruptMedia(f"frame {number} of {self._index.count} is damaged")
             yield number, frame
 
-    def _decoded(self, container: InputContainer) -> Iterator[VideoFrame]:
+    def _decoded(self, container: InputContainer, wanted: list[int]) -> Iterator[VideoFrame]:
         stream = container.streams.video[self._index.video_stream]
         stream.thread_type = "AUTO"
         stream.codec_context.thread_count = self._threads
@@ -131,9 +133,9 @@ class VideoFile(VideoSource):
             # A stream may change its size on the way: the decoder then refuses before it allocates.
             stream.codec_context.options = {"max_pixels": str(self._limits.max_pixels)}
         try:
-            for number, packet in enumerate(container.demux(stream)):
-                if number >= self._index.undecodable:
-                    yield from packet.decode()
+            for packet in _chosen(container.demux(stream), deque(self._index.packets_for(wanted))):
+                yield from packet.decode()
+            yield from stream.decode(None)
         except av.FFmpegError as error:
             raise CorruptMedia(f"the video is damaged: it cannot be decoded to its end ({error.strerror})") from error
 
@@ -142,6 +144,17 @@ class VideoFile(VideoSource):
         if self._turn.is_mirrored:
             pixels = pixels[:, ::-1]
         return np.ascontiguousarray(np.rot90(pixels, -self._turn.quarters))
+
+
+def _chosen(packets: Iterator[Packet[VideoStream]], ranges: deque[range]) -> Iterator[Packet[VideoStream]]:
+    """The packets whose numbers are in these ascending ranges; nothing is read beyond the last."""
+    for number, packet in enumerate(packet for packet in packets if packet.size):
+        if number >= ranges[0].stop:
+            ranges.popleft()
+        if not ranges:
+            return
+        if number in ranges[0]:
+            yield packet
 
 
 @dataclass(frozen=True)

@@ -102,6 +102,76 @@ def test_the_number_of_threads_changes_nothing(clip: Callable[[str], Path]) -> N
         assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
 
 
+SHORT_GROUPS: dict[str, dict[str, Any]] = {
+    "closed.mp4": {"options": {"x264-params": "keyint=10:min-keyint=10:bframes=2"}},
+    "closed.mkv": {"options": {"x264-params": "keyint=10:min-keyint=10:bframes=2"}},
+    "closed.ts": {"options": {"x264-params": "keyint=10:min-keyint=10:bframes=2"}},
+    "open.ts": {"options": B_FRAMES},
+    "open.mkv": {"options": B_FRAMES},
+    "refresh.ts": {"options": {"x264-params": "intra-refresh=1:keyint=10:bframes=0"}},
+    "refresh.mkv": {"options": {"x264-params": "intra-refresh=1:keyint=10:bframes=0"}},
+    "closed_hevc.mp4": {
+        "codec": "libx265",
+        "options": {"x265-params": "log-level=none:keyint=10:min-keyint=10:open-gop=0"},
+    },
+    "open_hevc.mkv": {
+        "codec": "libx265",
+        "options": {"x265-params": "log-level=none:keyint=10:min-keyint=10:open-gop=1:bframes=3"},
+    },
+    "vp9.webm": {"codec": "libvpx-vp9", "options": {"g": "10", "lag-in-frames": "16", "cpu-used": "8"}},
+    "vp8.webm": {"codec": "libvpx", "options": {"g": "10"}},
+    "mjpeg.mkv": {"codec": "mjpeg", "pix_fmt": "yuvj420p"},
+    "mpeg4.mkv": {"codec": "mpeg4", "options": {"g": "10", "bf": "2"}},
+}
+
+
+@pytest.mark.parametrize("name", SHORT_GROUPS)
+def test_frames_are_the_same_when_parts_between_them_are_not_decoded(tmp_path: Path, name: str) -> None:
+    pictures = drifting_noise(60)
+    path = write_clip(tmp_path / name, pictures, **SHORT_GROUPS[name])
+    with open_video(path) as source:
+        every = list(source.frames(range(60)))
+        for indices in ([3, 47], [10], [9, 30], [29, 31, 59], [19, 20, 21], [45]):
+            chosen = list(source.frames(indices))
+            assert all(torch.equal(frame, every[index]) for frame, index in zip(chosen, indices, strict=True)), indices
+
+
+def drifting_noise(count: int) -> list[np.ndarray]:
+    """Frames that resemble one another, so that codecs do refer from one to the next."""
+    random = np.random.default_rng(0)
+    scene = random.integers(0, 256, (12, 40, 3), dtype=np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+    grain = [random.integers(0, 12, (96, 192, 3), dtype=np.uint8) for _ in range(count)]
+    return [np.ascontiguousarray(scene[:, 2 * i : 2 * i + 192] // 2 + grain[i]) for i in range(count)]
+
+
+def test_a_damaged_part_without_a_wanted_frame_is_not_looked_at(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "clip.mp4", drifting_noise(60), **SHORT_GROUPS["closed.mp4"])
+    data = bytearray(path.read_bytes())
+    for start, size in packet_places(path)[32:38]:
+        data[start + 8 : start + size] = np.random.default_rng(0).bytes(size - 8)
+    path.write_bytes(data)
+    with open_video(path) as source:
+        assert len(list(source.frames([5, 25, 55]))) == 3
+        with pytest.raises(CorruptMedia, match="damaged"):
+            list(source.frames([35, 39]))
+
+
+def test_a_frame_that_is_never_shown_is_not_counted(tmp_path: Path) -> None:
+    given = write_numbered_clip(tmp_path / "given.webm", 30, codec="libvpx")
+    path = tmp_path / "hidden.webm"
+    with av.open(str(given)) as source, av.open(str(path), "w") as made:
+        stream = made.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(packet for packet in source.demux(video=0) if packet.size):
+            data = bytearray(bytes(packet))
+            if number == 11:
+                data[0] &= ~0x10
+            copy = av.Packet(data)
+            copy.pts, copy.dts, copy.time_base, copy.stream = packet.pts, packet.dts, packet.time_base, stream
+            copy.is_keyframe = packet.is_keyframe
+            made.mux(copy)
+    assert numbers(path, list(range(29))) == [number for number in range(30) if number != 11]
+
+
 @pytest.mark.parametrize("rate", [24, 25, Fraction(30000, 1001)])
 def test_the_frame_rate_is_the_clips(tmp_path: Path, rate: Fraction | int) -> None:
     path = write_numbered_clip(tmp_path / "clip.mkv", 48, fps=rate)
