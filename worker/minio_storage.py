@@ -6,7 +6,7 @@ import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import BinaryIO, cast
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
@@ -111,11 +111,9 @@ class MinioStorage:
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         with storage_errors(self._bucket):
             for found in self._client.list_objects(self._bucket, prefix=prefix, recursive=True):
-                yield StoredObject(
-                    key=found.object_name or "",
-                    size=found.size or 0,
-                    modified_at=found.last_modified or datetime.now(UTC),
-                )
+                # Optional in the client's types only because it uses the same type for folders, which are not listed.
+                key, modified_at = cast(str, found.object_name), cast(datetime, found.last_modified)
+                yield StoredObject(key=key, size=cast(int, found.size), modified_at=modified_at)
 
     def presigned_url(self, key: str, *, expires_seconds: int) -> str | None:
         check_key(key)

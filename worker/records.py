@@ -92,6 +92,13 @@ class EmbeddingRecord:
     id: int | None = None  #: None until it is recorded
     created_at: datetime | None = None
 
+    @property
+    def stored_id(self) -> int:
+        """The id of an embedding that came from the database."""
+        if self.id is None:
+            raise ValueError(f"the embedding {self.object_key} was not recorded yet")
+        return self.id
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Succeeded:

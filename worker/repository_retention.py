@@ -40,7 +40,7 @@ def retired_embeddings(connection: Connection, *, limit: int) -> list[EmbeddingR
     """Embeddings whose objects are to be deleted."""
     rows = connection.execute(
         select(*EMBEDDING_COLUMNS)
-        .where(Embedding.released_at.is_not(None), Embedding.retired_at.is_not(None))
+        .where(Embedding.released_at.is_not(None), Embedding.retired_at.is_not(None), ~_referenced())
         .order_by(Embedding.released_at)
         .limit(limit)
     )

@@ -48,9 +48,9 @@ def create_jobs() -> None:
         sa.Column("started_at", TIME),
         sa.Column("finished_at", TIME),
         sa.Column("cancelled_at", TIME),
-        sa.PrimaryKeyConstraint("id", name="jobs_pkey"),
-        sa.CheckConstraint("priority BETWEEN 0 AND 9", name="jobs_priority"),
-        sa.CheckConstraint("total = queued + running + succeeded + failed + cancelled", name="jobs_counters"),
+        sa.PrimaryKeyConstraint("id", name=op.f("jobs_pkey")),
+        sa.CheckConstraint("priority BETWEEN 0 AND 9", name=op.f("jobs_priority")),
+        sa.CheckConstraint("total = queued + running + succeeded + failed + cancelled", name=op.f("jobs_counters")),
         postgresql_with={"fillfactor": 50, **VACUUM},
     )
     op.create_index("jobs_idempotency", "jobs", ["owner", "idempotency_key"], unique=True)
@@ -77,7 +77,7 @@ def create_embeddings() -> None:
         created_at(),
         sa.Column("released_at", TIME),
         sa.Column("retired_at", TIME),
-        sa.PrimaryKeyConstraint("id", name="embeddings_pkey"),
+        sa.PrimaryKeyConstraint("id", name=op.f("embeddings_pkey")),
         sqlite_autoincrement=True,
     )
     create_partial_index(
@@ -112,10 +112,12 @@ def create_items() -> None:
         created_at(),
         sa.Column("started_at", TIME),
         sa.Column("finished_at", TIME),
-        sa.PrimaryKeyConstraint("id", name="items_pkey"),
-        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="items_job_id", ondelete="CASCADE"),
-        sa.ForeignKeyConstraint(["embedding_id"], ["embeddings.id"], name="items_embedding_id"),
-        sa.CheckConstraint("state IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')", name="items_state"),
+        sa.PrimaryKeyConstraint("id", name=op.f("items_pkey")),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("items_job_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["embedding_id"], ["embeddings.id"], name=op.f("items_embedding_id")),
+        sa.CheckConstraint(
+            "state IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')", name=op.f("items_state")
+        ),
         sqlite_autoincrement=True,
         postgresql_with=VACUUM,
     )
