@@ -1,9 +1,11 @@
 """Memory for a long clip: ours, which resizes frames as they come, and transformers', which decodes all of them first.
 
-Both read the same file to pixel values, each in a process of its own, and the figure is the peak of that process's
-resident memory over what it was before the clip. The clip is ten seconds of moving 1080p, encoded once and repeated
-packet by packet. transformers keeps every sampled frame at full size, which an hour's 600 would need some 10 GB for:
-by default it is measured on a minute and its figure for the whole clip is computed from that, frame by frame.
+Each reading runs in a process of its own, and its figure is the peak of that process's resident memory over what it
+was before the clip. The clip is ten seconds of moving 1080p, encoded once and repeated packet by packet.
+
+transformers (its PyAV reader; the one it prefers, torchcodec, is not installed here) keeps every sampled frame at full
+size, which an hour's 600 would need some 10 GB for. It is measured on a part of the clip and on half of that part, both
+long enough to use up the pixel budget, and the line through the two gives its figure for the whole clip.
 """
 
 from __future__ import annotations
@@ -32,18 +34,24 @@ def main() -> None:
         print(json.dumps(measure(arguments.measure, Path(arguments.clip))))
         return
     with tempfile.TemporaryDirectory() as directory:
-        whole = render(Path(directory) / "whole.mp4", arguments.minutes * 60)
-        part = render(Path(directory) / "part.mp4", arguments.theirs_minutes * 60)
-        ours, ours_part, theirs_part = (
-            measured_apart(name, clip) for name, clip in (("ours", whole), ("ours", part), ("theirs", part))
+        whole, part, half = (
+            render(Path(directory) / f"{minutes:g}.mp4", minutes * 60)
+            for minutes in (arguments.minutes, arguments.part_minutes, arguments.part_minutes / 2)
         )
+        readings = [
+            measured_apart(*reading)
+            for reading in (
+                ("ours to uint8 patches", whole),
+                ("ours", whole),
+                ("ours", part),
+                ("transformers", half),
+                ("transformers", part),
+            )
+        ]
     report = {
-        "clip": f"{arguments.minutes:g} min of {WIDTH}x{HEIGHT} at {FPS}/s, H.264",
-        "ours": ours,
-        "part": f"{arguments.theirs_minutes:g} min of it",
-        "ours_on_part": ours_part,
-        "theirs_on_part": theirs_part,
-        "theirs_computed_mib": round(theirs_part["peak_mib"] * ours["frames"] / theirs_part["frames"]),
+        "clip": f"{WIDTH}x{HEIGHT} at {FPS}/s, H.264",
+        "readings": readings,
+        "transformers_whole_mib": extrapolated(readings[-2], readings[-1], readings[0]["frames"]),
     }
     print(json.dumps(report) if arguments.json else table(report))
 
@@ -51,9 +59,9 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60, help="length of the clip (60)")
-    parser.add_argument("--theirs-minutes", type=float, default=1, help="length of the part given to transformers (1)")
+    parser.add_argument("--part-minutes", type=float, default=1, help="length of the part given to transformers (1)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--measure", choices=["ours", "theirs"], help=argparse.SUPPRESS)
+    parser.add_argument("--measure", choices=list(READERS), help=argparse.SUPPRESS)
     parser.add_argument("--clip", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -97,16 +105,18 @@ def measured_apart(name: str, clip: Path) -> dict[str, Any]:
 
 
 def measure(name: str, clip: Path) -> dict[str, Any]:
-    read = {"ours": our_reader, "theirs": their_reader}[name]()
+    read = READERS[name]()
     before = resident_mib()
     started = time.perf_counter()
     grid = read(clip)
     return {
+        "reader": name,
+        "minutes": float(clip.stem),
+        "frames": grid[0] * 2,
+        "grid_thw": grid,
         "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before),
         "before_mib": round(before),
         "seconds": round(time.perf_counter() - started, 1),
-        "grid_thw": grid,
-        "frames": grid[0] * 2,
     }
 
 
@@ -114,12 +124,14 @@ def our_reader() -> Callable[[Path], list[int]]:
     from glm4v_core.processing import Glm4vVideoProcessor
 
     processor = Glm4vVideoProcessor()
+    return lambda clip: processor(clip).video_grid_thw[0].tolist()
 
-    def read(clip: Path) -> list[int]:
-        grid: list[int] = processor(clip).video_grid_thw[0].tolist()
-        return grid
 
-    return read
+def our_patch_reader() -> Callable[[Path], list[int]]:
+    from glm4v_core.processing import Glm4vVideoProcessor
+
+    processor = Glm4vVideoProcessor()
+    return lambda clip: list(processor.patches(clip)[0].grid_thw)
 
 
 def their_reader() -> Callable[[Path], list[int]]:
@@ -137,18 +149,30 @@ def their_reader() -> Callable[[Path], list[int]]:
     return read
 
 
+READERS = {"ours": our_reader, "ours to uint8 patches": our_patch_reader, "transformers": their_reader}
+
+
 def resident_mib() -> float:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 2**20
 
 
+def extrapolated(half: dict[str, Any], part: dict[str, Any], frames: int) -> int:
+    per_frame = (part["peak_mib"] - half["peak_mib"]) / (part["frames"] - half["frames"])
+    return round(part["peak_mib"] + per_frame * (frames - part["frames"]))
+
+
 def table(report: dict[str, Any]) -> str:
-    rows = [("ours, whole clip", report["ours"]), ("ours, part", report["ours_on_part"])]
-    rows.append(("transformers, part", report["theirs_on_part"]))
-    lines = [f"{report['clip']}; part: {report['part']}", f"{'':20}{'frames':>8}{'peak MiB':>10}{'seconds':>9}"]
-    lines += [f"{name:20}{row['frames']:8}{row['peak_mib']:10}{row['seconds']:9}" for name, row in rows]
-    whole = report["ours"]["frames"], report["theirs_computed_mib"]
-    return "\n".join([*lines, f"{'transformers, whole':20}{whole[0]:8}{whole[1]:10}   (computed from the part)"])
+    lines = [report["clip"], f"{'':24}{'minutes':>8}{'frames':>8}{'peak MiB':>10}{'seconds':>9}"]
+    lines += [
+        f"{row['reader']:24}{row['minutes']:8g}{row['frames']:8}{row['peak_mib']:10}{row['seconds']:9}"
+        for row in report["readings"]
+    ]
+    whole = report["readings"][0]
+    lines.append(
+        f"{'transformers, computed':24}{whole['minutes']:8g}{whole['frames']:8}{report['transformers_whole_mib']:10}"
+    )
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
