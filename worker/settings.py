@@ -211,12 +211,14 @@ def load_settings(kind: type[AnySettings], **values: Any) -> AnySettings:
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     """One sentence for each GLM4V_ variable that nothing reads: most often a typing mistake."""
-    known = [variable(field) for field in Settings.model_fields]
     sentences = []
     for name in sorted(environment):
-        if name.startswith(PREFIX) and not name.startswith(TEST_PREFIX) and name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            sentences.append(f"{name} is not a setting: " + (f"did you mean {near[0]}?" if near else "unset it"))
+        field = name.removeprefix(PREFIX).lower()
+        if name.startswith(PREFIX) and not name.startswith(TEST_PREFIX) and field not in Settings.model_fields:
+            near = difflib.get_close_matches(field, Settings.model_fields, n=1)
+            sentences.append(
+                f"{name} is not a setting: " + (f"did you mean {variable(near[0])}?" if near else "unset it")
+            )
     return sentences
 
 

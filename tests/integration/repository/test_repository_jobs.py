@@ -123,7 +123,7 @@ class TestCancellation:
         ids = item_ids(repository, job)
         items = repository.claim(ids[:3], worker="w", lease_seconds=LEASE)
         repository.cancel_job(job.id)
-        assert states(repository, job) == [ItemState.RUNNING, ItemState.RUNNING, ItemState.RUNNING, ItemState.CANCELLED]
+        assert states(repository, job) == ["running", "running", "running", "cancelled"]
         assert repository.get_job(job.id).progress.finished_at is None
         repository.record(
             [
@@ -148,7 +148,7 @@ class TestCancellation:
         repository.cancel_job(job.id)
         repository.expire_leases()
         reconcile(repository)
-        assert states(repository, job) == [ItemState.CANCELLED]
+        assert states(repository, job) == ["cancelled"]
 
     def test_cancelling_twice_changes_nothing_more(self, repository: Repository):
         job = make_job(repository, 2)

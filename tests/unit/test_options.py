@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.errors import InvalidOptions
+from worker.options import MOST_PIXELS, PIXELS_PER_TOKEN, EmbedOptions
+
+
+def test_what_is_not_set_is_left_out():
+    assert EmbedOptions.parse({}).canonical() == {}
+    assert EmbedOptions.parse({"fps": None}).canonical() == {}
+
+
+def test_equal_options_are_equal_however_they_were_written():
+    assert EmbedOptions.parse({"fps": 2, "max_frames": 8}) == EmbedOptions.parse({"max_frames": 8, "fps": 2.0})
+    assert json.dumps(EmbedOptions.parse({"fps": 2}).canonical()) == '{"fps": 2.0}'
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"max_pixel": 1}, "there is no option 'max_pixel', only min_pixels, max_pixels, fps, max_frames, dtype"),
+        ({"max_pixels": 783}, "max_pixels is 783: .* greater than or equal to 784"),
+        ({"max_pixels": 2**31}, "max_pixels"),
+        ({"max_pixels": "1000"}, "max_pixels is '1000': .* integer"),
+        ({"max_pixels": True}, "max_pixels is True: .* integer"),
+        ({"max_pixels": 1000.5}, "max_pixels is 1000.5"),
+        ({"min_pixels": 2000, "max_pixels": 1000}, r"min_pixels \(2000\) is above max_pixels \(1000\)"),
+        ({"fps": 0}, "fps is 0"),
+        ({"fps": float("nan")}, "fps is nan"),
+        ({"fps": float("inf")}, "fps is inf"),
+        ({"fps": 241}, "fps is 241"),
+        ({"max_frames": 0}, "max_frames is 0"),
+        ({"dtype": "int8"}, "dtype is 'int8': .* 'bfloat16', 'float16' or 'float32'"),
+        ({"fps": -1, "max_frames": 0}, "fps is -1.*; max_frames is 0"),
+    ],
+)
+def test_an_impossible_option_is_named(values: dict[str, object], sentence: str):
+    with pytest.raises(InvalidOptions, match=sentence):
+        EmbedOptions.parse(values)
+
+
+def test_a_huge_value_does_not_fill_the_message():
+    with pytest.raises(InvalidOptions) as caught:
+        EmbedOptions.parse({"dtype": "x" * 100_000})
+    assert len(caught.value.message) < 300
+
+
+@given(
+    min_pixels=st.none() | st.integers(PIXELS_PER_TOKEN, 10**6),
+    max_pixels=st.none() | st.integers(10**6, MOST_PIXELS),
+    fps=st.none() | st.floats(0.001, 240),
+    max_frames=st.none() | st.integers(1, 100_000),
+    dtype=st.none() | st.sampled_from(["bfloat16", "float16", "float32"]),
+)
+def test_options_survive_the_database(**values: object):
+    options = EmbedOptions.parse(values)
+    assert EmbedOptions.parse(json.loads(json.dumps(options.canonical()))) == options
