@@ -100,6 +100,11 @@ class Cluster:
         self._workers.append(worker)
         return worker
 
+    def kill_one(self) -> None:
+        """SIGKILL to the worker that has run for the longest."""
+        victim = next(worker for worker in self._workers if worker.exit_code is None)
+        victim.kill()
+
     def replace_dead(self) -> None:
         """What a supervisor does: a new worker in the place of each that ended."""
         for worker in [worker for worker in self._workers if worker.exit_code is not None]:

@@ -7,11 +7,12 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
 from tests.integration.chaos.cluster import Cluster, run_in_one_process
-from tests.integration.chaos.invariants import Result
+from tests.integration.chaos.invariants import Result, check
 from tests.integration.chaos.media import BUCKET, Lot, make_lot
 from tests.servers import S3, Valkey
 
@@ -22,6 +23,8 @@ class Scale:
 
     items: int
     workers: int
+    #: Workers that are killed, one after the other.
+    kills: int
     #: Seconds that a server stays away.
     outage: float
 
@@ -29,8 +32,8 @@ class Scale:
 @pytest.fixture(scope="session")
 def scale() -> Scale:
     if os.environ.get("GLM4V_TEST_CHAOS") == "long":
-        return Scale(items=2000, workers=4, outage=20)
-    return Scale(items=120, workers=2, outage=3)
+        return Scale(items=2000, workers=4, kills=12, outage=20)
+    return Scale(items=120, workers=2, kills=2, outage=3)
 
 
 @pytest.fixture(scope="session")
@@ -74,6 +77,17 @@ def cluster(
 ) -> Cluster:
     """A cluster on the session's servers, with a database, broker and bucket of its own."""
     return make_cluster(database_url=database_url, valkey=valkey, s3=s3)
+
+
+@pytest.fixture
+def settle(expected: Mapping[str, Result]) -> Callable[..., None]:
+    """Wait until a job of the whole lot is done, and check that no fault has left a trace."""
+
+    def settle(cluster: Cluster, job_id: UUID, *, supervised: bool = False) -> None:
+        cluster.wait_until_done(job_id, supervised=supervised)
+        check(cluster.engine, cluster.storage(), job_id, expected=expected)
+
+    return settle
 
 
 def source_settings(lot: Lot, s3: S3) -> dict[str, str]:

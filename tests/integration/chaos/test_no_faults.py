@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 
 from tests.integration.chaos.cluster import Cluster
 from tests.integration.chaos.conftest import Scale
-from tests.integration.chaos.invariants import Result, check
 from tests.integration.chaos.media import Lot
 
 
 def test_several_workers_make_of_each_item_what_one_process_makes(
-    cluster: Cluster, lot: Lot, expected: Mapping[str, Result], scale: Scale
+    cluster: Cluster, lot: Lot, scale: Scale, settle: Callable[..., None]
 ) -> None:
     cluster.start_workers(scale.workers)
     job = cluster.submit(lot.sources)
-    cluster.wait_until_done(job)
-    check(cluster.engine, cluster.storage(), job, sources=lot.sources, expected=expected)
+    settle(cluster, job)
     assert {item.attempt for item in cluster.items(job)} == {1}
