@@ -78,13 +78,14 @@ class VideoFile(VideoSource):
         self._index = index
         self._limits = limits
         self._threads = threads
-        # The header's size is not to be relied on, and the rotation comes with the frames.
+        # The size in the header is not to be relied on, and the rotation comes with the frames.
         with open_container(path) as container, closing(self._numbered(container, [0])) as frames:
             _, first = next(frames, (0, None))
             if first is None:
                 raise CorruptMedia(f"not one of {index.count} frames of the video can be decoded")
             self._turn = _turn_of(first)
-            self.height, self.width = self._upright(first).shape[:2]
+            lies_on_its_side = self._turn.quarters % 2
+            self.width, self.height = (first.width, first.height)[:: -1 if lies_on_its_side else 1]
         self.metadata = VideoMetadata(
             total_num_frames=index.count,
             fps=index.fps,

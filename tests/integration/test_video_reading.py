@@ -345,6 +345,15 @@ def test_a_real_gif_is_a_clip(media_dir: Path) -> None:
         assert source.metadata.total_num_frames == 36
 
 
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.99])
+def test_an_animation_cut_short_is_corrupt(media_dir: Path, tmp_path: Path, share: float) -> None:
+    whole = (media_dir / "newtonscradle.gif").read_bytes()
+    path = tmp_path / "cut.gif"
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(CorruptMedia, match="cut short"):
+        open_video(path)
+
+
 @pytest.mark.parametrize("name", ["rocket.jpg", "chelsea.png"])
 def test_a_still_image_is_no_clip(media_dir: Path, name: str) -> None:
     with pytest.raises(UnsupportedMedia, match="still image"):
