@@ -91,6 +91,9 @@ class KeyedLocks:
         self._locks: dict[str, tuple[threading.Lock, int]] = {}
         self._guard = threading.Lock()
 
+    def __len__(self) -> int:
+        return len(self._locks)
+
     @contextmanager
     def hold(self, key: str, *, check: Callable[[], None]) -> Iterator[None]:
         """Wait until nobody else holds the key; `check` raises when the waiting is in vain."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from worker.errors import (
     EmptyFile,
@@ -180,7 +180,7 @@ def local_path(source: str) -> Path:
             raise UnsupportedSource(
                 f"file://{url.netloc}/ names a host: write file:///path for a file of this machine."
             )
-        path = unquote(url.path)
+        path = os.fsdecode(unquote_to_bytes(url.path))
     if not path or "\0" in path:
         raise UnsupportedSource("The path is empty or holds a NUL character: give the path of a file.")
     return Path(path)

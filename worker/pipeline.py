@@ -13,7 +13,7 @@ from glm4v_core.image_reading import looks_like_image
 from worker.artefact import ArtefactHeader, ArtefactWriter, new_artefact_key
 from worker.decode import DecoderPool, Header
 from worker.engine import Engine
-from worker.errors import EmbedError, InternalError, TransientError
+from worker.errors import EmbedError, InternalError, TransientError, UnsupportedMedia
 from worker.fingerprint import Recipe, Recipes
 from worker.leases import Lease
 from worker.limits import ByteBudget, KeyedLocks
@@ -82,7 +82,13 @@ class Pipeline:
         recipe = self.recipes.recipe(kind, lease.item.options)
         with stages.time("lookup"):
             found = self.embeddings.find_embedding(media.sha256, recipe.fingerprint)
-        return found or self._make(media, recipe, lease, stages)
+        try:
+            return found or self._make(media, recipe, lease, stages)
+        except UnsupportedMedia as error:
+            if lease.item.kind is not MediaKind.AUTO:
+                raise
+            # The decoder knows only what it was asked for; whoever left the choice to us asked for either.
+            raise UnsupportedMedia(f"{UnsupportedMedia().message} {error.message}") from error
 
     def _make(self, media: Media, recipe: Recipe, lease: Lease, stages: Stages) -> EmbeddingRecord:
         with ExitStack() as held:
