@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import pytest
@@ -14,7 +14,7 @@ from tests.servers import S3, MissingServerError, Postgres, Server, Valkey
 AnyServer = TypeVar("AnyServer", bound=Server)
 
 
-def running(kind: type[AnyServer]) -> Iterator[AnyServer]:
+def running(kind: Callable[[], AnyServer]) -> Iterator[AnyServer]:
     """A server of `kind` while a fixture lasts. Where its wheel is missing: a skip at home, a failure in CI."""
     try:
         server = kind()
