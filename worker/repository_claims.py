@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, Select, func, or_, select, update
 from worker.clock import now, now_plus
 from worker.records import ClaimedItem, DispatchedItem, ItemState, MediaKind, Renewal
 from worker.repository_counters import Shift, shift_jobs
-from worker.tables import Item, Job, in_state
+from worker.tables import Item, Job, in_state, pinned
 
 
 def dispatch(connection: Connection, model: str, *, window_items: int, limit: int) -> list[DispatchedItem]:
@@ -44,7 +44,8 @@ def _dispatch_highest(connection: Connection, model: str, *, window_items: int, 
     room = min(window_items - outstanding, limit)
     if room <= 0:
         return []
-    next_ones = select(Item.id).where(*waiting, Item.priority == priority).order_by(Item.id).limit(room)
+    of_priority = select(Item.id).where(*waiting, pinned(Item.priority, priority))
+    next_ones = of_priority.order_by(Item.priority.desc(), Item.id).limit(room)
     rows = connection.execute(
         update(Item)
         .where(Item.id.in_(locked(next_ones)))

@@ -9,14 +9,14 @@ from uuid import UUID
 
 import psycopg
 from psycopg.types.json import Jsonb
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, Select, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from worker.clock import now
 from worker.errors import IdempotencyConflict, ItemNotFound, JobCancelled, JobClosed, JobNotFound
 from worker.records import ItemState, NewJob, Source
 from worker.repository_counters import CANCELLED_VALUES, Shift, shift_jobs
-from worker.tables import Embedding, Item, Job, in_state
+from worker.tables import Embedding, Item, Job, pinned
 from worker.uuid7 import uuid7
 
 #: Rows that one statement changes: its locks and its transaction stay short whatever the size of the job.
@@ -163,15 +163,14 @@ def retry_item(connection: Connection, item_id: int) -> bool:
 
 def delete_batch(connection: Connection, job_id: UUID) -> int:
     """Delete some items of a job and note which embeddings lost a reference. Returns how many; 0 when none is left."""
-    ids = connection.execute(
-        select(Item.id).where(Item.job_id == job_id).order_by(Item.id).limit(BATCH_ROWS).with_for_update()
-    ).scalars()
-    rows = connection.execute(delete(Item).where(Item.id.in_(ids.all())).returning(Item.state, Item.embedding_id)).all()
-    embeddings = sorted({row.embedding_id for row in rows if row.embedding_id is not None})
-    held = select(Embedding.id).where(Embedding.id.in_(embeddings)).order_by(Embedding.id).with_for_update()
-    connection.execute(
-        update(Embedding).where(Embedding.id.in_(connection.execute(held).scalars().all())).values(released_at=now())
-    )
+    # Found in the order of their index, locked in the order of their ids, as everywhere.
+    batch = select(Item.id).where(Item.job_id == job_id).order_by(Item.state, Item.id).limit(BATCH_ROWS)
+    found = select(Item.id).where(Item.id.in_(_ids(connection, batch))).order_by(Item.id).with_for_update()
+    ids = _ids(connection, found)
+    rows = connection.execute(delete(Item).where(Item.id.in_(ids)).returning(Item.state, Item.embedding_id)).all()
+    embeddings = {row.embedding_id for row in rows if row.embedding_id is not None}
+    held = select(Embedding.id).where(Embedding.id.in_(sorted(embeddings))).order_by(Embedding.id).with_for_update()
+    connection.execute(update(Embedding).where(Embedding.id.in_(_ids(connection, held))).values(released_at=now()))
     shift = Shift(total=-len(rows))
     for row in rows:
         shift.counts[ItemState(row.state)] -= 1
@@ -252,10 +251,14 @@ def _same_job(connection: Connection, values: dict[str, Any]) -> UUID:
 
 
 def _lock_batch(connection: Connection, job_id: UUID, state: ItemState, error_code: str | None = None) -> list[int]:
-    rows = select(Item.id).where(Item.job_id == job_id, in_state(state))
+    rows = select(Item.id).where(Item.job_id == job_id, pinned(Item.state, state.value))
     if error_code is not None:
         rows = rows.where(Item.error_code == error_code)
-    return list(connection.execute(rows.order_by(Item.id).limit(BATCH_ROWS).with_for_update()).scalars())
+    return _ids(connection, rows.order_by(Item.state, Item.id).limit(BATCH_ROWS).with_for_update())
+
+
+def _ids(connection: Connection, rows: Select[int]) -> list[int]:
+    return list(connection.execute(rows).scalars())
 
 
 def _change_state(

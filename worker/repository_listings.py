@@ -23,7 +23,7 @@ from worker.records import (
     QueueDepth,
 )
 from worker.repository_outcomes import EMBEDDING_COLUMNS, embedding_record
-from worker.tables import Embedding, Item, Job, in_state
+from worker.tables import Embedding, Item, Job, in_state, pinned
 
 
 def get_job(connection: Connection, job_id: UUID) -> JobRecord:
@@ -67,10 +67,10 @@ def list_items(
     """In the order of submission. The index is by job and state: one short scan for each state, then merged."""
     scans = []
     for state in states:
-        scan = select(Item.id).where(Item.job_id == job_id, in_state(state), Item.id > after)
+        scan = select(Item.id).where(Item.job_id == job_id, pinned(Item.state, state.value), Item.id > after)
         if error_code is not None:
             scan = scan.where(Item.error_code == error_code)
-        scans.append(select(scan.order_by(Item.id).limit(limit).subquery().c.id))
+        scans.append(select(scan.order_by(Item.state, Item.id).limit(limit).subquery().c.id))
     page = union_all(*scans).subquery()
     ids = connection.execute(select(page.c.id).order_by(page.c.id).limit(limit)).scalars().all()
     return [_item_record(row) for row in connection.execute(_ITEMS.where(Item.id.in_(ids)).order_by(Item.id))]
@@ -113,9 +113,9 @@ def _first_of_each_priority(model: str) -> Any:
             Item.dispatched_at.is_(None),
             Item.not_before.is_(None),
             Item.model == model,
-            Item.priority == priority,
+            pinned(Item.priority, priority),
         )
-        .order_by(Item.id)
+        .order_by(Item.priority.desc(), Item.id)
         .limit(1)
         .subquery()
         for priority in range(LOWEST_PRIORITY, HIGHEST_PRIORITY + 1)

@@ -88,6 +88,13 @@ class TestDispatch:
         assert len(repository.dispatch(MODEL, window_items=100, limit=2)) == 2
         assert repository.get_job(job.id).progress.queued == 7
 
+    def test_a_window_full_of_what_can_wait_keeps_out_nothing_that_cannot(self, repository: Repository):
+        make_job(repository, 5, priority=1)
+        assert len(repository.dispatch(MODEL, window_items=3)) == 3
+        urgent = make_job(repository, 5, priority=9)
+        assert [item.id for item in repository.dispatch(MODEL, window_items=3)] == item_ids(repository, urgent)[:3]
+        assert repository.dispatch(MODEL, window_items=3) == []
+
     def test_each_model_has_its_own_queue(self, repository: Repository):
         make_job(repository, 3, model="one")
         make_job(repository, 2, model="two")
@@ -134,6 +141,16 @@ class TestReconciliation:
         assert reconcile(repository) == Reconciled(due=0, suspects=2, lost=0, cancelled=0, redelivered=0)
         assert all(item.suspect for item in repository.dispatch(MODEL, window_items=9))
         assert [(item.suspect, item.attempt) for item in claim_all(repository, job)] == [(True, 2), (True, 2)]
+
+    def test_a_suspect_waits_for_a_message_of_its_own(self, repository: Repository):
+        job = make_job(repository, 2)
+        ids = item_ids(repository, job)
+        repository.claim(ids[:1], worker="w", lease_seconds=LEASE)
+        repository.expire_leases()
+        reconcile(repository)
+        beside_others = repository.claim(ids, worker="w", lease_seconds=LEASE, suspects=False)
+        assert [item.id for item in beside_others] == ids[1:]
+        assert [item.id for item in repository.claim(ids, worker="w", lease_seconds=LEASE)] == ids[:1]
 
     def test_a_suspect_that_is_given_back_stays_one_and_a_retried_one_does_not(self, repository: Repository):
         job = make_job(repository, 2)
