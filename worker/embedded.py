@@ -27,6 +27,7 @@ from worker.sources import SourceList
 #: Unlike a service, somebody sits and waits: less patience with a server that does not answer.
 _DEFAULTS: dict[str, Any] = {
     "max_attempts": 3,
+    "charge_outages": True,
     "retry_base_seconds": 1.0,
     "retry_limit_seconds": 10.0,
     "item_threads": 32,

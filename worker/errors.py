@@ -51,8 +51,9 @@
         ├── ItemCancelled               item_cancelled
         └── WorkerStopping              worker_stopping
 
-The branch decides whether an item is retried. The code is stable: it is stored, counted and shown. The message is one
-sentence that says what to do; without one, the class's docstring is the message.
+The branch decides whether an item is retried. An outage of the worker's own servers (the storage_, database_ and
+broker_ codes) is transient, and the item is not charged for it. The code is stable: it is stored, counted and shown.
+The message is one sentence that says what to do; without one, the class's docstring is the message.
 """
 
 # An error is named as its code reads; a suffix on each of them would say nothing.
@@ -67,6 +68,8 @@ class EmbedError(Exception):
     """Something failed in glm4v-embed: read the message for what to do."""
 
     code: ClassVar[str] = "embed_error"
+    #: One of the worker's own servers is away or misconfigured; no item is to blame.
+    is_outage: ClassVar[bool] = False
 
     def __init__(self, message: str | None = None) -> None:
         self.message = message or " ".join((self.__doc__ or "").split())
@@ -143,31 +146,35 @@ class StorageUnavailable(TransientError):
     """The object store did not answer: check that GLM4V_STORE_URL is right and the store is up."""
 
     code = "storage_unavailable"
+    is_outage = True
 
 
 class StorageForbidden(TransientError):
     """The object store refused the worker: check GLM4V_S3_ACCESS_KEY, GLM4V_S3_SECRET_KEY and the bucket's policy."""
 
-    # An operator mends this, not the producer: the item itself is fine and is tried again.
     code = "storage_forbidden"
+    is_outage = True
 
 
 class StorageFull(TransientError):
     """The object store has no room left: free some space."""
 
     code = "storage_full"
+    is_outage = True
 
 
 class DatabaseUnavailable(TransientError):
     """The database did not answer: check that GLM4V_DATABASE_URL is right and the server is up."""
 
     code = "database_unavailable"
+    is_outage = True
 
 
 class BrokerUnavailable(TransientError):
     """The broker did not answer: check that GLM4V_BROKER_URL is right and the server is up."""
 
     code = "broker_unavailable"
+    is_outage = True
 
 
 class UnsupportedSource(PermanentError):

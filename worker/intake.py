@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
@@ -34,6 +35,7 @@ class Window:
         self._items = items
         self._on_room = on_room
         self._held: set[int] = set()
+        self._closed_until = 0.0
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -41,7 +43,11 @@ class Window:
 
     def has_room(self) -> bool:
         """Whether to take another message; if it holds more items than there is room for, they wait their turn."""
-        return len(self._held) < self._items
+        return len(self._held) < self._items and time.monotonic() >= self._closed_until
+
+    def close_for(self, seconds: float) -> None:
+        """Take no message for a while: its items would only be fetched and encoded in vain."""
+        self._closed_until = time.monotonic() + seconds
 
     def hold(self, item_ids: Iterable[int]) -> None:
         with self._lock:

@@ -6,7 +6,7 @@ import logging
 import threading
 
 from worker.dispatch import Dispatcher
-from worker.errors import TransientError
+from worker.errors import DatabaseUnavailable, TransientError
 from worker.metrics import Metrics
 from worker.records import QueueDepth
 from worker.repository import Repository
@@ -76,9 +76,15 @@ class Reconciler:
         self._metrics.observe_queue(self._depth)
 
     def _run(self) -> None:
-        while not self._stopped.wait(self._settings.reconcile_interval_seconds):
+        pause = self._settings.reconcile_interval_seconds
+        while not self._stopped.wait(pause):
+            pause = self._settings.reconcile_interval_seconds
             try:
                 self.run_once()
+            except DatabaseUnavailable as error:
+                # Leases have run out while nobody could renew them: let their holders do so first.
+                pause = max(pause, self._settings.lease_seconds / 2)
+                log.warning("reconciling is tried again: %s", error.message)
             except TransientError as error:
                 log.warning("reconciling is tried again: %s", error.message)
             except Exception:

@@ -128,6 +128,7 @@ class Retry:
     message: str
     delay_seconds: float
     timings: Mapping[str, float] = field(default_factory=dict)
+    charged: bool = True  #: False: the attempt does not count, because the item is not to blame
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

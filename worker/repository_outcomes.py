@@ -172,11 +172,12 @@ def _transition(outcome: Outcome, stored: Mapping[Content, Row[*tuple[Any, ...]]
                 error_message=message,
                 timings=timings,
             )
-        case Retry(code=code, message=message, delay_seconds=delay, timings=timings):
+        case Retry(code=code, message=message, delay_seconds=delay, timings=timings, charged=charged):
             return Transition(
                 item_id=item.id,
                 job_id=item.job_id,
                 to=ItemState.QUEUED,
+                refund=not charged,
                 delay_seconds=delay,
                 error_code=code,
                 error_message=message,

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from worker.errors import EmbedError, Interrupted, TransientError
 from worker.records import ClaimedItem, Failed, Released, Retry
 
+#: An outage is waited for as if it were this attempt: eight times the first wait.
+_OUTAGE_ATTEMPT = 4
+
 
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
@@ -18,6 +21,8 @@ class RetryPolicy:
     base_seconds: float
     #: The longest wait before any attempt.
     limit_seconds: float
+    #: Count attempts that failed because one of the worker's own servers was away.
+    charge_outages: bool = False
 
     def outcome(
         self, item: ClaimedItem, error: EmbedError, timings: Mapping[str, float], *, chance: float
@@ -29,9 +34,18 @@ class RetryPolicy:
         """
         if isinstance(error, Interrupted):
             return Released(item=item)
-        if isinstance(error, TransientError) and item.attempt < self.max_attempts:
-            delay = chance * self.longest_wait(item.attempt)
-            return Retry(item=item, code=error.code, message=error.message, delay_seconds=delay, timings=timings)
+        is_charged = self.charge_outages or not error.is_outage
+        if isinstance(error, TransientError) and (item.attempt < self.max_attempts or not is_charged):
+            # What is not charged comes back with the same number, so the wait would not grow by it.
+            longest = self.longest_wait(item.attempt if is_charged else max(item.attempt, _OUTAGE_ATTEMPT))
+            return Retry(
+                item=item,
+                code=error.code,
+                message=error.message,
+                delay_seconds=chance * longest,
+                timings=timings,
+                charged=is_charged,
+            )
         return Failed(item=item, code=error.code, message=error.message, timings=timings)
 
     def longest_wait(self, attempt: int) -> float:

@@ -242,6 +242,7 @@ class Runtime:
                 max_attempts=settings.max_attempts,
                 base_seconds=settings.retry_base_seconds,
                 limit_seconds=settings.retry_limit_seconds,
+                charge_outages=settings.charge_outages,
             ),
             contents=KeyedLocks(),
             observe=self._observe,

@@ -10,8 +10,11 @@ from worker.dispatch import Dispatcher
 from worker.intake import MessageThreads, Window
 from worker.metrics import Metrics
 from worker.reconcile import Reconciler
-from worker.records import Outcome
+from worker.records import Outcome, Retry
 from worker.watchdog import Watchdog
+
+#: Seconds between two lots of items that find out whether the store is back.
+_OUTAGE_PAUSE_SECONDS = 5.0
 
 #: Seconds for acknowledging messages whose items are already recorded or given back.
 _ACKNOWLEDGE_SECONDS = 2.0
@@ -69,6 +72,8 @@ class Service:
 
     def _observe(self, outcome: Outcome) -> None:
         self.metrics.observe(outcome)
+        if isinstance(outcome, Retry) and not outcome.charged:
+            self.window.close_for(_OUTAGE_PAUSE_SECONDS)
         self.window.let_go([outcome.item.id])
         self._finished += 1
 

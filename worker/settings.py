@@ -109,6 +109,9 @@ class Settings(DatabaseSettings):
 
     # Attempts and leases
     max_attempts: Annotated[int, Field(ge=1, le=100)] = Field(5, description="attempts at one item")
+    charge_outages: bool = Field(
+        False, description="count attempts that failed because the store or the database was away"
+    )
     retry_base_seconds: Seconds = Field(5, description="longest wait before the second attempt; doubles with each")
     retry_limit_seconds: Seconds = Field(900, description="longest wait before any attempt")
     lease_seconds: Annotated[float, Field(ge=1, le=86_400)] = Field(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -9,11 +10,13 @@ from hypothesis import strategies as st
 
 from worker.errors import (
     CorruptMedia,
+    DatabaseUnavailable,
     EmbedError,
     HttpUnavailable,
     InternalError,
     ItemCancelled,
     LeaseLost,
+    StorageUnavailable,
     WorkerStopping,
 )
 from worker.records import ClaimedItem, Failed, MediaKind, Released, Retry
@@ -48,6 +51,8 @@ def item(attempt: int) -> ClaimedItem:
         pytest.param(HttpUnavailable(), 4, 0.5, Retry, 5.0, id="up to the limit"),
         pytest.param(HttpUnavailable(), 5, 0.5, Failed, None, id="the last attempt is the last"),
         pytest.param(HttpUnavailable(), 6, 0.5, Failed, None, id="also when the limit was lowered meanwhile"),
+        pytest.param(StorageUnavailable(), 1, 0.5, Retry, 5.0, id="an outage is waited for longer"),
+        pytest.param(StorageUnavailable(), 5, 0.5, Retry, 5.0, id="an outage uses up no attempts"),
         pytest.param(CorruptMedia(), 1, 0.5, Failed, None, id="a permanent error is not tried again"),
         pytest.param(InternalError(), 1, 0.5, Failed, None, id="nor is a mistake of ours"),
         pytest.param(WorkerStopping(), 1, 0.5, Released, None, id="what is given back is nobody's fault"),
@@ -70,3 +75,17 @@ def test_an_error_and_an_attempt_decide_what_becomes_of_an_item(
 @given(attempt=st.integers(1, 10_000))
 def test_no_attempt_number_makes_the_wait_leave_its_limit(attempt: int) -> None:
     assert 0 < POLICY.longest_wait(attempt) <= POLICY.longest_wait(attempt + 1) <= 10
+
+
+def test_an_outage_is_not_charged_to_the_item() -> None:
+    outcome = POLICY.outcome(item(3), DatabaseUnavailable(), {}, chance=0.5)
+    assert isinstance(outcome, Retry)
+    assert not outcome.charged
+
+
+def test_where_somebody_sits_and_waits_an_outage_is_charged_like_anything_else() -> None:
+    policy = dataclasses.replace(POLICY, charge_outages=True)
+    first, last = (policy.outcome(item(attempt), StorageUnavailable(), {}, chance=0.5) for attempt in (1, 5))
+    assert isinstance(first, Retry)
+    assert (first.charged, first.delay_seconds) == (True, 1.0)
+    assert isinstance(last, Failed)

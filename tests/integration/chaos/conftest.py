@@ -11,9 +11,9 @@ from uuid import UUID
 
 import pytest
 
-from tests.integration.chaos.cluster import Cluster, run_in_one_process
+from tests.cluster import Cluster
 from tests.integration.chaos.invariants import Result, check
-from tests.integration.chaos.media import BUCKET, Lot, make_lot
+from tests.integration.chaos.media import BUCKET, Lot, make_lot, run_in_one_process
 from tests.servers import S3, Valkey
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +11,14 @@ import numpy as np
 from PIL import Image
 
 from tests.clips import write_numbered_clip
-from tests.encoders import DEADLY_GREY
+from tests.cluster import HASTE, MODEL, settings_from
+from tests.encoders import DEADLY_GREY, SimulatedEncoder
 from tests.faults import MediaServer
+from tests.integration.chaos.invariants import Result, read_results
 from tests.servers import S3
+from worker.database import create_engine, migrate
+from worker.records import NewJob, Source
+from worker.runtime import Runtime
 
 BUCKET = "chaos-sources"
 
@@ -49,6 +55,27 @@ def make_lot(count: int, *, folder: Path, s3: S3) -> Lot:
                 files[f"/{name}"] = data
                 sources.append(f"{server.url}/{name}")
     return Lot(sources=sources, server=server, folder=folder)
+
+
+def run_in_one_process(sources: Sequence[str], folder: Path, **environment: str) -> dict[str, Result]:
+    """What becomes of references without broker, other workers or faults: the measure for every scenario."""
+    database_url = f"sqlite:///{folder}/items.db"
+    migrate(database_url)
+    settings = settings_from(
+        {**HASTE, "GLM4V_DATABASE_URL": database_url, "GLM4V_STORE_URL": f"file://{folder}/objects", **environment}
+    )
+    runtime = Runtime(settings, load=lambda _: SimulatedEncoder())
+    runtime.start()
+    job, _ = runtime.repository.create_job(
+        NewJob(model=MODEL), (Source(source=source) for source in sources), close=True
+    )
+    runtime.process([item.id for item in runtime.repository.list_items(job.id, limit=len(sources))])
+    runtime.stop(drain_seconds=0)
+    engine = create_engine(database_url)
+    try:
+        return read_results(engine, job.id)
+    finally:
+        engine.dispose()
 
 
 def deadly_picture() -> bytes:

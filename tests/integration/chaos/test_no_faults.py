@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.integration.chaos.cluster import Cluster
+from tests.cluster import Cluster
 from tests.integration.chaos.conftest import Scale
 from tests.integration.chaos.media import Lot
 

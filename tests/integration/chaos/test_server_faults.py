@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.cluster import Cluster
 from tests.faults import Fault, FaultyProxy
-from tests.integration.chaos.cluster import Cluster
 from tests.integration.chaos.conftest import Scale
 from tests.integration.chaos.media import Lot
 from tests.integration.conftest import running
@@ -110,7 +110,7 @@ def test_a_store_that_is_down_then_slow_then_broken_loses_nothing(
     settle: Settle,
 ) -> None:
     endpoint = f"http://127.0.0.1:{proxy.port}"
-    cluster = make_cluster(database_url=database_url, valkey=valkey, s3=s3, endpoint=endpoint, GLM4V_MAX_ATTEMPTS="50")
+    cluster = make_cluster(database_url=database_url, valkey=valkey, s3=s3, endpoint=endpoint)
     cluster.start_workers(scale.workers)
     job = cluster.submit(lot.sources)
     for share, fault in enumerate([Fault.DOWN, Fault.SLOW, Fault.BROKEN], start=1):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.integration.chaos.cluster import Cluster
+from tests.cluster import Cluster
 from tests.integration.chaos.conftest import Scale
 from tests.integration.chaos.media import Lot, deadly_picture
 from worker.records import ItemState

@@ -1,14 +1,12 @@
-"""Worker processes, the servers they need, and jobs for them: what every scenario of this folder plays with."""
+"""Worker processes on one set of servers, and jobs for them."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from uuid import UUID
 
-from tests.encoders import SimulatedEncoder
-from tests.integration.chaos.invariants import Result, read_results
 from tests.worker_process import WorkerProcess
 from worker.celery import EmbedApp
 from worker.database import create_engine, migrate
@@ -16,7 +14,6 @@ from worker.dispatch import Dispatcher, submit_job
 from worker.errors import TransientError
 from worker.records import DEFAULT_PRIORITY, ItemRecord, JobProgress, NewJob, Source
 from worker.repository import Repository
-from worker.runtime import Runtime
 from worker.settings import Settings, load_settings
 from worker.storage import Storage, open_storage
 
@@ -46,27 +43,6 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
     return load_settings(
         Settings, **{name.removeprefix("GLM4V_").lower(): value for name, value in environment.items()}
     )
-
-
-def run_in_one_process(sources: Sequence[str], folder: Path, **environment: str) -> dict[str, Result]:
-    """What becomes of references without broker, other workers or faults: the measure for every scenario."""
-    database_url = f"sqlite:///{folder}/items.db"
-    migrate(database_url)
-    settings = settings_from(
-        {**HASTE, "GLM4V_DATABASE_URL": database_url, "GLM4V_STORE_URL": f"file://{folder}/objects", **environment}
-    )
-    runtime = Runtime(settings, load=lambda _: SimulatedEncoder())
-    runtime.start()
-    job, _ = runtime.repository.create_job(
-        NewJob(model=MODEL), (Source(source=source) for source in sources), close=True
-    )
-    runtime.process([item.id for item in runtime.repository.list_items(job.id, limit=len(sources))])
-    runtime.stop(drain_seconds=0)
-    engine = create_engine(database_url)
-    try:
-        return read_results(engine, job.id)
-    finally:
-        engine.dispose()
 
 
 class Cluster:
