@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -106,7 +105,7 @@ def measured_apart(name: str, clip: Path) -> dict[str, Any]:
 
 def measure(name: str, clip: Path) -> dict[str, Any]:
     read = READERS[name]()
-    before = resident_mib()
+    before = resident_mib("VmRSS")
     started = time.perf_counter()
     grid = read(clip)
     return {
@@ -114,7 +113,7 @@ def measure(name: str, clip: Path) -> dict[str, Any]:
         "minutes": float(clip.stem),
         "frames": grid[0] * 2,
         "grid_thw": grid,
-        "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before),
+        "peak_mib": round(resident_mib("VmHWM") - before),
         "before_mib": round(before),
         "seconds": round(time.perf_counter() - started, 1),
     }
@@ -152,9 +151,10 @@ def their_reader() -> Callable[[Path], list[int]]:
 READERS = {"ours": our_reader, "ours to uint8 patches": our_patch_reader, "transformers": their_reader}
 
 
-def resident_mib() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 2**20
+def resident_mib(name: str) -> float:
+    """Resident memory now ("VmRSS") or at its peak ("VmHWM"); getrusage's peak would count that of the parent too."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 1024
 
 
 def extrapolated(half: dict[str, Any], part: dict[str, Any], frames: int) -> int:
