@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from tests.worker_process import WorkerProcess
@@ -53,6 +54,7 @@ class Cluster:
         Args:
             settings: GLM4V_ variables of every worker, the servers' addresses among them.
         """
+        self.model = MODEL
         self._folder = folder
         self._variables = {**HASTE, **settings}
         self.settings = settings_from(self._variables)
@@ -63,16 +65,17 @@ class Cluster:
         self.dispatcher = Dispatcher(self.app, self.repository)
         self._workers: list[WorkerProcess] = []
 
-    def start_workers(self, count: int, **settings: str) -> list[WorkerProcess]:
+    def start_workers(self, count: int, *, app: str = "tests.simulated_worker", **settings: str) -> list[WorkerProcess]:
         """Start workers with these settings over the cluster's own, and wait until they are ready."""
-        workers = [self.start_worker(settings) for _ in range(count)]
+        workers = [self.start_worker(settings, app=app) for _ in range(count)]
         for worker in workers:
             self.wait_until_ready(worker)
         return workers
 
-    def start_worker(self, settings: Mapping[str, str]) -> WorkerProcess:
+    def start_worker(self, settings: Mapping[str, str], **process: Any) -> WorkerProcess:
+        """Start a worker; `process` as of WorkerProcess. It is not ready yet."""
         log = self._folder / f"worker{len(self._workers)}.log"
-        worker = WorkerProcess({**self._variables, **settings}, log=log)
+        worker = WorkerProcess({**self._variables, **settings}, log=log, **process)
         self._workers.append(worker)
         return worker
 
@@ -92,7 +95,7 @@ class Cluster:
         return open_storage(self.settings.store_url, self.settings)
 
     def submit(self, sources: Iterable[str], *, priority: int = DEFAULT_PRIORITY) -> UUID:
-        job = NewJob(model=MODEL, priority=priority)
+        job = NewJob(model=self.model, priority=priority)
         return submit_job(self.repository, self.dispatcher, job, (Source(source=source) for source in sources)).id
 
     def progress(self, job_id: UUID) -> JobProgress:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -30,15 +32,19 @@ class SimulatedEncoder:
     runs_ahead = True
     identity: Mapping[str, Any] = {"encoder": "simulated"}
 
-    def __init__(self, *, batch_seconds: float = 0.0, item_seconds: float = 0.0, deadly: bool = False) -> None:
+    def __init__(
+        self, *, batch_seconds: float = 0.0, item_seconds: float = 0.0, deadly: bool = False, hangs: bool = False
+    ) -> None:
         """
         Args:
             batch_seconds: for which each batch keeps the device busy, and `item_seconds` more for each item in it.
             deadly: end the process at the sight of a picture that is all DEADLY_GREY, as a driver's fault would.
+            hangs: never answer, once a picture is not black as the engine's first ones are.
         """
         self._batch_seconds = batch_seconds
         self._item_seconds = item_seconds
         self._deadly = deadly
+        self._hangs = hangs
         self._free_at = 0.0
 
     def processor_settings(self, kind: MediaKind, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,6 +55,8 @@ class SimulatedEncoder:
     def start(self, batch: Sequence[EncodeRequest]) -> SimulatedForward:
         self._free_at = max(self._free_at, time.monotonic())
         self._free_at += self._batch_seconds + self._item_seconds * len(batch)
+        if self._hangs and any(np.frombuffer(request.patches, dtype=np.uint8).any() for request in batch):
+            self._free_at = math.inf
         return SimulatedForward([self._tokens(request) for request in batch], ready_at=self._free_at)
 
     def _tokens(self, request: EncodeRequest) -> Tokens:
@@ -67,7 +75,7 @@ class SimulatedForward:
         self._ready_at = ready_at
 
     def tokens(self) -> list[Tokens]:
-        time.sleep(max(0.0, self._ready_at - time.monotonic()))
+        threading.Event().wait(min(max(0.0, self._ready_at - time.monotonic()), threading.TIMEOUT_MAX))
         return self._tokens
 
 

@@ -1,4 +1,4 @@
-"""A worker whose encoder is simulated: `celery -A tests.simulated_worker worker --pool=solo`, with GLM4V_TEST_ settings."""
+"""A worker with a simulated encoder: `celery -A tests.simulated_worker worker --pool=solo`, GLM4V_TEST_ variables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if _CLOCK_OFFSET:
     time.time = lambda: _true_time() + _CLOCK_OFFSET
 
 from tests.encoders import SimulatedEncoder  # noqa: E402
-from worker.celery import EmbedApp  # noqa: E402
+from worker.celery import EmbedApp, settings_or_exit  # noqa: E402
 from worker.records import Outcome  # noqa: E402
 from worker.settings import Settings  # noqa: E402
 
@@ -34,7 +34,8 @@ def load_encoder(settings: Settings) -> SimulatedEncoder:
         batch_seconds=float(os.environ.get("GLM4V_TEST_BATCH_SECONDS", "0")),
         item_seconds=float(os.environ.get("GLM4V_TEST_ITEM_SECONDS", "0")),
         deadly="GLM4V_TEST_DEADLY" in os.environ,
+        hangs="GLM4V_TEST_HANGS" in os.environ,
     )
 
 
-app = SimulatedApp()
+app = SimulatedApp(settings_or_exit)

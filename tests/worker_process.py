@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -17,7 +17,14 @@ from tests.conftest import REPOSITORY
 class WorkerProcess:
     """`celery -A … worker --pool=solo`, in a process group of its own so that Ctrl-C reaches the tests first."""
 
-    def __init__(self, settings: Mapping[str, str], *, log: Path, app: str = "tests.simulated_worker") -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, str],
+        *,
+        log: Path,
+        app: str = "tests.simulated_worker",
+        arguments: Sequence[str] = ("--pool=solo",),
+    ) -> None:
         """
         Args:
             settings: GLM4V_ variables; none are inherited.
@@ -28,7 +35,7 @@ class WorkerProcess:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("GLM4V_")}
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "celery", "-A", app, "worker", "--pool=solo", "-n", f"{log.stem}@test"],
+                [sys.executable, "-m", "celery", "-A", app, "worker", *arguments, "-n", f"{log.stem}@test"],
                 cwd=REPOSITORY,
                 env={**inherited, "OMP_NUM_THREADS": "1", **settings},
                 stdout=output,

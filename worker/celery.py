@@ -9,9 +9,11 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import click
 from celery import Celery, signals
 from kombu.entity import Queue
 
+from worker.errors import InvalidSettings
 from worker.logs import configure_logging
 from worker.records import HIGHEST_PRIORITY, Outcome
 from worker.settings import Settings, load_settings
@@ -34,9 +36,13 @@ def message_priority(priority: int) -> int:
 
 
 class EmbedApp(Celery):  # type: ignore[misc] # Celery ships no types
-    """Celery with our settings, which are read when the first of them is needed."""
+    """Celery with our settings."""
 
-    def __init__(self, load: Callable[[], Settings] = lambda: load_settings(Settings)) -> None:
+    def __init__(self, load: Callable[[], Settings]) -> None:
+        """
+        Args:
+            load: reads the settings, when the first of them is needed.
+        """
         super().__init__("glm4v", include=["worker.tasks"], set_as_current=False)
         self._load = load
         self.add_defaults(lambda: configuration(self.settings))
@@ -91,7 +97,17 @@ def configuration(settings: Settings) -> dict[str, Any]:
     }
 
 
-app = EmbedApp()
+def settings_or_exit() -> Settings:
+    """The environment's settings. A mistake in them ends Celery's command with a sentence, not with a traceback."""
+    try:
+        settings = load_settings(Settings)
+        settings.require_broker_url()
+    except InvalidSettings as error:
+        raise click.ClickException(error.message) from error
+    return settings
+
+
+app = EmbedApp(settings_or_exit)
 
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator] # Celery ships no types

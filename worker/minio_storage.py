@@ -14,6 +14,7 @@ import certifi
 import urllib3
 from minio import Minio
 from minio.error import S3Error
+from minio.helpers import check_bucket_name
 from typing_extensions import Buffer
 from urllib3 import BaseHTTPResponse
 
@@ -66,8 +67,13 @@ class MinioStorage:
             part_bytes: size of the parts of a large upload; smaller objects are sent in one request.
 
         Raises:
+            InvalidSettings: no bucket can have this name.
             StorageUnavailable, StorageForbidden: the bucket cannot be reached or made.
         """
+        try:
+            check_bucket_name(bucket)
+        except ValueError as error:
+            raise InvalidSettings(f"GLM4V_STORE_URL names no bucket: {error}") from error
         self._client = client
         self._bucket = bucket
         self._part_bytes = part_bytes

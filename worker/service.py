@@ -55,6 +55,8 @@ class Service:
         """
         if self._metrics_port is not None:
             self._started.callback(self.metrics.serve(self._metrics_port))
+        # Before the model, which takes minutes: without tables it would be loaded in vain.
+        self.runtime.repository.check()
         self.runtime.start()
         self.metrics.watch_engine(self.runtime.engine.statistics)
         self.metrics.watch("glm4v_items_held", "Items whose messages this worker holds", lambda: len(self.window))

@@ -7,9 +7,10 @@ import os
 import warnings
 from typing import Any
 
+import click
 from celery import Celery, Task, bootsteps, shared_task, signals
 from celery.concurrency.solo import TaskPool as SoloPool
-from celery.exceptions import CPendingDeprecationWarning, ImproperlyConfigured, Reject
+from celery.exceptions import CPendingDeprecationWarning, Reject
 from celery.worker import WorkController, state
 from celery.worker.components import Hub, Pool
 from celery.worker.consumer import Consumer
@@ -52,7 +53,7 @@ class ServiceStep(bootsteps.StartStopStep):  # type: ignore[misc] # as above
 
     def create(self, worker: WorkController) -> None:
         if worker.pool_cls is not SoloPool:
-            raise ImproperlyConfigured("run it with --pool=solo: one process owns one device, and CUDA cannot fork")
+            raise click.ClickException("run it with --pool=solo: one process owns one device, and CUDA cannot fork")
         # At every lost connection Celery says at length that a default will change.
         warnings.simplefilter("ignore", CPendingDeprecationWarning)
         # Any callback wakes the event loop.
