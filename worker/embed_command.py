@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from types import FrameType
 from typing import Any
 from uuid import UUID
 
@@ -26,6 +24,7 @@ from worker.options import Dtype, EmbedOptions
 from worker.records import ItemState, JobProgress, MediaKind
 from worker.report import ProgressBar, as_json, summary_table, totals
 from worker.sources import SourceList
+from worker.stopping import Stopped, StopSignals
 
 RANDOM_WEIGHTS = (
     "these weights are random, so the embeddings mean nothing; --model zai-org/GLM-4.1V-9B-Thinking uses real ones"
@@ -37,7 +36,6 @@ SUCCESS, FAILURES, USAGE = 0, 1, 2
 _MOST_ROWS = 50
 #: Seconds for finishing what is decoded after Ctrl-C; a second Ctrl-C does not wait for them.
 _DRAIN_SECONDS = 5.0
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: Columns of a table that no terminal shows.
 _FILE_COLUMNS = 200
 
@@ -57,23 +55,16 @@ class EmbedCommand:
     pictures: bool
 
 
-class Stopped(Exception):  # noqa: N818 - nothing went wrong
-    """Somebody wants no more: the user, the system, or the reader of our output."""
-
-    def __init__(self, number: signal.Signals) -> None:
-        self.exit_code = 128 + number
-
-
 def embed(command: EmbedCommand) -> int:
     """Embed and report. Returns the exit code."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     _configure_logging(console)
     folder = OutputFolder(command.out)
     try:
-        with stopped_by_signals(), folder.lock(), closing(SourceList(command.sources)) as sources:
+        with StopSignals() as signals, folder.lock(), closing(SourceList(command.sources)) as sources:
             if not sources:
                 raise InvalidOptions("the list names nothing: give it files or URLs, one a line")
-            return _Embedding(command, folder, sources, console).run()
+            return _Embedding(command, folder, sources, signals, console).run()
     except EmbedError as error:
         console.print("[red]error[/]:", error.message, markup=True)
         return USAGE
@@ -84,10 +75,18 @@ def embed(command: EmbedCommand) -> int:
 class _Embedding:
     """The command under way."""
 
-    def __init__(self, command: EmbedCommand, folder: OutputFolder, sources: SourceList, console: Console) -> None:
+    def __init__(
+        self,
+        command: EmbedCommand,
+        folder: OutputFolder,
+        sources: SourceList,
+        signals: StopSignals,
+        console: Console,
+    ) -> None:
         self._command = command
         self._folder = folder
         self._sources = sources
+        self._signals = signals
         self._console = console
         self._begun = time.monotonic()
         chosen: dict[str, Any] = {} if command.dtype is None else {"dtype": command.dtype}
@@ -100,7 +99,8 @@ class _Embedding:
         self._warn_of_random_weights()
         try:
             self._run.start()
-            job_id, progress = self._work()
+            with self._signals.deferred():
+                job_id, progress = self._work()
             self._report(job_id, progress)
         except Stopped:
             self._console.print("stopping; the same command goes on from here")
@@ -120,6 +120,7 @@ class _Embedding:
         before = engine.statistics().tokens
         with ProgressBar(self._console, total=len(self._sources), done=done) as bar:
             for progress in self._run.work(job_id):
+                self._signals.check()
                 bar.show(progress, tokens=engine.statistics().tokens - before)
                 if command.json:
                     self._print_finished(job_id)
@@ -161,31 +162,6 @@ class _Embedding:
     def _warn_of_random_weights(self) -> None:
         if self._command.model.startswith("random:"):
             self._console.print(f"[yellow]warning[/]: {RANDOM_WEIGHTS}")
-
-
-@contextmanager
-def stopped_by_signals() -> Iterator[None]:
-    """Raise Stopped in this thread at the first signal; the second ends the process at once.
-
-    A signal that whoever started us had ignored, as `nohup` does, stays ignored.
-    """
-
-    def first(number: int, _: FrameType | None) -> None:
-        for each in previous:
-            signal.signal(each, second)
-        raise Stopped(signal.Signals(number))
-
-    def second(number: int, _: FrameType | None) -> None:
-        os._exit(128 + number)
-
-    previous = {each: signal.getsignal(each) for each in _SIGNALS if signal.getsignal(each) is not signal.SIG_IGN}
-    for each in previous:
-        signal.signal(each, first)
-    try:
-        yield
-    finally:
-        for each, handler in previous.items():
-            signal.signal(each, handler)
 
 
 def _write(text: str) -> None:

@@ -38,7 +38,8 @@ _GROUP = 8
 _TICK = 0.1
 #: Seconds between two looks for retries that have become due.
 _UPKEEP_SECONDS = 0.5
-_UNFINISHED = (JobState.OPEN, JobState.QUEUED, JobState.RUNNING)
+_CLOSED = (JobState.QUEUED, JobState.RUNNING)
+_UNFINISHED = (JobState.OPEN, *_CLOSED)
 _PAGE = 500
 
 
@@ -77,6 +78,8 @@ class EmbeddedRun:
         self.repository = self.runtime.repository
         self._settings = settings
         self._threads = ThreadPoolExecutor(settings.item_threads, thread_name_prefix="claim")
+        #: Jobs that a run before this one left unfinished.
+        self._interrupted: set[UUID] = set()
         self._under_way = 0
         self._changed = threading.Condition()
 
@@ -88,6 +91,8 @@ class EmbeddedRun:
         """
         migrate(self._settings.database_url)
         self.runtime.start()
+        # Before mending, which may finish a job: an item that has killed its last worker has failed by now.
+        self._interrupted = {job.id for state in _CLOSED for job in self.repository.list_jobs(state=state)}
         if self.repository.expire_leases():
             self._remove_unrecorded_objects()
         self._reconcile(redeliver_after_seconds=0)
@@ -105,11 +110,12 @@ class EmbeddedRun:
         key = request.key(self._settings.model)
         new = NewJob(model=self._settings.model, options=request.options.canonical(), idempotency_key=key)
         job, is_new = self.repository.create_job(new)
-        if not is_new and job.progress.state not in (JobState.QUEUED, JobState.RUNNING):
-            # Finished long ago and asked for again; or killed before all its items were known.
+        if not is_new and job.id not in self._interrupted:
+            # It was finished and is asked for again; or a run was killed before it knew all the items.
             self.repository.delete_job(job.id)
             job, is_new = self.repository.create_job(new)
         self._cancel_others(job.id)
+        self._interrupted.discard(job.id)
         if is_new:
             self.repository.add_items(job.id, (Source(source=text, kind=request.kind) for text in request.sources))
             self.repository.close_job(job.id)

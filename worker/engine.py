@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 #: Patches down and across of the picture that shows whether the encoder works: 8 x 8 is the smallest a photo becomes.
 _PROBE_EDGE = 8
 _PROBE_WIDTH = 588
+_LONGEST_FORWARD_SECONDS = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,13 +76,14 @@ class Engine:
             self.submit(_probe(max(1, self._patch_budget // _PROBE_EDGE**2))).result()
 
     def stop(self) -> None:
-        """Finish the forward that runs, give everything else back, and end the thread."""
+        """Give back what no forward has begun, finish the one that runs, and end the thread."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        if self._thread is not None:
-            self._thread.join()
         self._abandon(WorkerStopping())
+        if self._thread is not None:
+            # A device that hangs must not keep the process from ending.
+            self._thread.join(_LONGEST_FORWARD_SECONDS)
 
     def submit(self, request: EncodeRequest) -> Future[Tokens]:
         """Queue segments. Cancel the future to take back those that no forward has begun.
