@@ -23,7 +23,9 @@ class OutputFolder:
 
     @property
     def database_url(self) -> str:
-        return f"sqlite:///{self.path / _DATABASE}"
+        # Only what a database URL takes for something else is quoted.
+        path = str(self.path / _DATABASE).replace("%", "%25").replace("?", "%3F")
+        return f"sqlite:///{path}"
 
     @property
     def store_url(self) -> str:
@@ -49,8 +51,6 @@ class OutputFolder:
             os.close(descriptor)
 
     def _open_lock(self) -> int:
-        if "?" in str(self.path):
-            raise InvalidSettings(f"{self.path} cannot hold the results: choose an --out without a question mark")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             return os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
