@@ -28,6 +28,9 @@ from worker.streaming import TokenStream
 
 log = logging.getLogger(__name__)
 
+#: Of BMP, PPM and bare JPEG 2000. No video begins with them.
+_SHORT_SIGNATURES = (b"BM", b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"\xff\x4f\xff\x51")
+
 
 class Embeddings(Protocol):
     """The part of the repository that knows what has been computed already."""
@@ -155,7 +158,8 @@ class Pipeline:
 
 def kind_of(head: bytes) -> MediaKind:
     """Tell an image from a video by its first bytes; what is neither is found out when it is decoded."""
-    return MediaKind.IMAGE if looks_like_image(head) else MediaKind.VIDEO
+    is_image = looks_like_image(head) or head.startswith(_SHORT_SIGNATURES)
+    return MediaKind.IMAGE if is_image else MediaKind.VIDEO
 
 
 def _embedding_record(header: ArtefactHeader, key: str, output: ObjectWriter) -> EmbeddingRecord:
