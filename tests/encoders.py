@@ -1,4 +1,4 @@
-"""An encoder without a model: exact, and as slow and as deadly as asked."""
+"""Encoders without a model: one exact, and as slow and as deadly as asked; one that costs nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.encoding import EncodeRequest, Tokens
+from worker.encoding import ITEM_BYTES, EncodeRequest, Tokens
 from worker.errors import InvalidOptions
 from worker.records import MediaKind
 
@@ -77,6 +77,28 @@ class SimulatedForward:
     def tokens(self) -> list[Tokens]:
         threading.Event().wait(min(max(0.0, self._ready_at - time.monotonic()), threading.TIMEOUT_MAX))
         return self._tokens
+
+
+class NullEncoder:
+    """Answers at once, with zeros."""
+
+    patches_per_token = 4
+    runs_ahead = False
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+        self.identity: Mapping[str, Any] = {"encoder": "null"}
+
+    def processor_settings(self, kind: MediaKind, options: Mapping[str, Any]) -> dict[str, Any]:
+        return {}
+
+    def start(self, batch: Sequence[EncodeRequest]) -> SimulatedForward:
+        return SimulatedForward([self._zeros(request) for request in batch], ready_at=0.0)
+
+    def _zeros(self, request: EncodeRequest) -> Tokens:
+        rows = request.segments * request.segment_patches // self.patches_per_token
+        size = rows * self.dim * ITEM_BYTES[request.dtype]
+        return Tokens(data=memoryview(bytes(size)), shape=(rows, self.dim), dtype=request.dtype)
 
 
 def _converted(values: NDArray[np.float32], dtype: str) -> NDArray[Any]:

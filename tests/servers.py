@@ -62,6 +62,17 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
         atexit.register(self.close)
 
+    @property
+    def pid(self) -> int:
+        """Of the first of its processes.
+
+        Raises:
+            RuntimeError: it is not running.
+        """
+        if self.process is None:
+            raise RuntimeError(f"{type(self).__name__} is not running")
+        return self.process.pid
+
     def command(self) -> list[str]:
         raise NotImplementedError
 

@@ -13,8 +13,9 @@ if _CLOCK_OFFSET:
     _true_time = time.time
     time.time = lambda: _true_time() + _CLOCK_OFFSET
 
-from tests.encoders import SimulatedEncoder  # noqa: E402
+from tests.encoders import NullEncoder, SimulatedEncoder  # noqa: E402
 from worker.celery import EmbedApp, settings_or_exit  # noqa: E402
+from worker.encoding import Encoder  # noqa: E402
 from worker.records import Outcome  # noqa: E402
 from worker.settings import Settings  # noqa: E402
 
@@ -29,7 +30,9 @@ class SimulatedApp(EmbedApp):
         return Runtime(self.settings, observe=observe, load=load_encoder)
 
 
-def load_encoder(settings: Settings) -> SimulatedEncoder:
+def load_encoder(settings: Settings) -> Encoder:
+    if "GLM4V_TEST_NULL_DIM" in os.environ:
+        return NullEncoder(int(os.environ["GLM4V_TEST_NULL_DIM"]))
     return SimulatedEncoder(
         batch_seconds=float(os.environ.get("GLM4V_TEST_BATCH_SECONDS", "0")),
         item_seconds=float(os.environ.get("GLM4V_TEST_ITEM_SECONDS", "0")),
