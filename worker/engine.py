@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
-from worker.batching import Waiting, next_batch
-from worker.encoding import Encoder, EncodeRequest, Forward, OutOfDeviceMemory, Tokens, join
+from worker.batching import next_batch
+from worker.encoding import Encoder, EncodeRequest, OutOfDeviceMemory, Tokens
 from worker.errors import DeviceFailed, EmbedError, TooLargeForDevice, WorkerStopping
+from worker.forwards import Batch, Entry, Piece, halves
 
 log = logging.getLogger(__name__)
 
@@ -47,12 +48,12 @@ class Engine:
         """
         Args:
             patch_budget: patches in one forward, at most; lowered when the device has no room for them.
-            wait_seconds: how long a batch that is not full waits for more while the encoder is idle.
+            wait_seconds: how long the oldest request waits at most for others to fill its batch.
         """
         self.encoder = encoder
         self._patch_budget = patch_budget
         self._wait_seconds = wait_seconds
-        self._queue: list[_Entry] = []
+        self._queue: list[Entry] = []
         self._changed = threading.Condition()
         self._stopping = False
         self._broken: EmbedError | None = None
@@ -90,7 +91,7 @@ class Engine:
 
         The future raises an EmbedError if they cannot be encoded.
         """
-        entry = _Entry(request)
+        entry = Entry(request)
         with self._changed:
             if self._broken is not None or self._stopping:
                 entry.fail(self._broken or WorkerStopping())
@@ -108,7 +109,7 @@ class Engine:
         return self._statistics
 
     def _run(self) -> None:
-        ahead: _Batch | None = None
+        ahead: Batch | None = None
         while True:
             batch = self._take(running=ahead is not None)
             if batch is None and ahead is None:
@@ -121,39 +122,48 @@ class Engine:
                 started = None
             ahead = started
 
-    def _take(self, *, running: bool) -> list[_Piece] | None:
+    def _take(self, *, running: bool) -> list[Piece] | None:
         """The next batch; None if there is none yet while another is running, or when the engine stops."""
         with self._changed:
-            if running and (self._stopping or not self._is_full()):
-                # What has not come by the time the device is free may still come: a fuller batch costs nothing.
-                return None
-            self._changed.wait_for(lambda: self._queue or self._stopping)
-            if self._wait_seconds:
-                self._changed.wait_for(lambda: self._is_full() or self._stopping, self._wait_seconds)
-            if self._stopping:
-                return None
-            return self._next_pieces()
+            while not self._stopping:
+                if running and not self._is_full():
+                    # What has not come by the time the device is free may still come: a fuller batch costs nothing.
+                    return None
+                self._changed.wait_for(lambda: self._queue or self._stopping)
+                self._wait_for_company()
+                if pieces := self._next_pieces():
+                    return pieces
+            return None
+
+    def _wait_for_company(self) -> None:
+        """Wait for more requests, if the encoder would otherwise run half empty. Waiting for it counts as well."""
+        if not self._queue:
+            return
+        left = self._queue[0].arrived + self._wait_seconds - time.monotonic()
+        if left > 0:
+            self._changed.wait_for(lambda: self._is_full() or self._stopping, left)
 
     def _is_full(self) -> bool:
         patches = sum(entry.segments_left * entry.request.segment_patches for entry in self._queue)
         return patches >= self._patch_budget or any(entry.request.alone for entry in self._queue[:1])
 
-    def _next_pieces(self) -> list[_Piece]:
-        self._queue = [entry for entry in self._queue if entry.is_wanted()]
+    def _next_pieces(self) -> list[Piece]:
+        self._queue = [entry for entry in self._queue if not entry.future.done()]
         shares = next_batch((entry.waiting() for entry in self._queue), self._patch_budget)
-        pieces = [self._queue[share.index].take(share.segments) for share in shares]
+        chosen = [(self._queue[share.index], share.segments) for share in shares]
+        pieces = [entry.take(segments) for entry, segments in chosen if entry.begin()]
         self._queue = [entry for entry in self._queue if entry.segments_left]
         return pieces
 
-    def _start(self, pieces: list[_Piece]) -> _Batch:
-        batch = _Batch(pieces=pieces, started=time.monotonic())
+    def _start(self, pieces: list[Piece]) -> Batch:
+        batch = Batch(pieces=pieces, started=time.monotonic())
         try:
             batch.forward = self.encoder.start([piece.request for piece in pieces])
         except Exception as error:  # noqa: BLE001 - any failure belongs to these pieces, and never to the thread
             batch.error = error
         return batch
 
-    def _finish(self, batch: _Batch) -> None:
+    def _finish(self, batch: Batch) -> None:
         try:
             tokens = batch.tokens()
         except Exception as error:  # noqa: BLE001 - as above
@@ -164,18 +174,18 @@ class Engine:
             for piece, piece_tokens in zip(batch.pieces, tokens, strict=True):
                 piece.entry.deliver(piece_tokens, piece.request.segments)
 
-    def _rescue(self, pieces: list[_Piece], error: Exception) -> None:
+    def _rescue(self, pieces: list[Piece], error: Exception) -> None:
         pieces = [piece for piece in pieces if not piece.entry.future.done()]
         if isinstance(error, OutOfDeviceMemory):
             self._lower_budget(pieces)
         if len(pieces) == 1 and pieces[0].request.segments == 1:
             self._fail(pieces[0].entry, error)
             return
-        for half in _halves(pieces):
+        for half in halves(pieces):
             if self._broken is None:
                 self._finish(self._start(half))
 
-    def _fail(self, entry: _Entry, error: Exception) -> None:
+    def _fail(self, entry: Entry, error: Exception) -> None:
         log.warning("a segment of %s patches cannot be encoded", entry.request.segment_patches, exc_info=error)
         entry.fail(_as_embed_error(error))
         if not isinstance(error, OutOfDeviceMemory):
@@ -196,14 +206,14 @@ class Engine:
         for entry in abandoned:
             entry.fail(error)
 
-    def _lower_budget(self, pieces: Sequence[_Piece]) -> None:
+    def _lower_budget(self, pieces: Sequence[Piece]) -> None:
         patches = sum(piece.request.segments * piece.request.segment_patches for piece in pieces)
         lower = max(1, min(self._patch_budget, patches // 2))
         if lower < self._patch_budget and len(pieces) > 1:
             log.warning("out of device memory at %s patches: lowering the patch budget to %s", patches, lower)
             self._patch_budget = lower
 
-    def _count(self, batch: _Batch, *, tokens: int, error: Exception | None) -> None:
+    def _count(self, batch: Batch, *, tokens: int, error: Exception | None) -> None:
         now, total = time.monotonic(), self._statistics
         patches = sum(piece.request.segments * piece.request.segment_patches for piece in batch.pieces)
         self._statistics = replace(
@@ -218,78 +228,6 @@ class Engine:
             failures=total.failures + (error is not None),
         )
         self._last_finish = now
-
-
-class _Entry:
-    """A request, how much of it has been taken, and what has come back."""
-
-    def __init__(self, request: EncodeRequest) -> None:
-        self.request = request
-        self.future: Future[Tokens] = Future()
-        self.segments_left = request.segments
-        self._parts: list[Tokens] = []
-        self._segments_missing = request.segments
-
-    def is_wanted(self) -> bool:
-        """Whether anybody waits for it still; from its first forward on it cannot be cancelled."""
-        return not self.future.done() and (self.future.running() or self.future.set_running_or_notify_cancel())
-
-    def waiting(self) -> Waiting:
-        return Waiting(segments=self.segments_left, patches=self.request.segment_patches, alone=self.request.alone)
-
-    def take(self, segments: int) -> _Piece:
-        start = self.request.segments - self.segments_left
-        self.segments_left -= segments
-        return _Piece(entry=self, request=self.request.part(start, segments))
-
-    def deliver(self, tokens: Tokens, segments: int) -> None:
-        # Forwards end in the order in which they began, so the parts come in order.
-        self._parts.append(tokens)
-        self._segments_missing -= segments
-        if not self._segments_missing and not self.future.done():
-            self.future.set_result(join(self._parts))
-
-    def fail(self, error: EmbedError) -> None:
-        self.segments_left = 0
-        if not self.future.done():
-            self.future.set_exception(error)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Piece:
-    """The segments of one request that go into one forward."""
-
-    entry: _Entry
-    request: EncodeRequest
-
-
-@dataclass(kw_only=True)
-class _Batch:
-    pieces: list[_Piece]
-    started: float
-    forward: Forward | None = None
-    error: Exception | None = None
-
-    def tokens(self) -> list[Tokens]:
-        if self.forward is None:
-            raise self.error or DeviceFailed()
-        return self.forward.tokens()
-
-
-def _halves(pieces: list[_Piece]) -> list[list[_Piece]]:
-    if len(pieces) > 1:
-        middle = len(pieces) // 2
-        return [pieces[:middle], pieces[middle:]]
-    return [
-        [replace(piece, request=piece.request.part(start, segments))]
-        for piece in pieces
-        for start, segments in _split(piece.request.segments)
-    ]
-
-
-def _split(segments: int) -> list[tuple[int, int]]:
-    first = segments // 2
-    return [(0, first), (first, segments - first)]
 
 
 def _probe(pictures: int) -> EncodeRequest:

@@ -240,3 +240,33 @@ def test_the_statistics_add_up(start_engine: StartEngine) -> None:
     assert after.tokens - before.tokens == 5 * 16
     assert after.room - before.room == 3 * 128
     assert after.busy_seconds > before.busy_seconds
+
+
+def test_a_request_that_waited_during_a_forward_waits_for_no_further_company(start_engine: StartEngine) -> None:
+    """Else the device would idle between batches under load."""
+    door = Door()
+    engine = start_engine(FakeEncoder(before=door), patch_budget=10_000)
+    door.close()
+    engine.submit(request())
+    assert door.reached.wait(10)
+    engine._wait_seconds = 3600
+    second = engine.submit(request())
+    engine._queue[0].arrived -= 3600
+
+    door.open()
+
+    second.result(10)
+
+
+def test_a_batch_that_is_not_full_waits_for_company() -> None:
+    encoder = FakeEncoder()
+    engine = Engine(encoder, patch_budget=192, wait_seconds=30)
+    thread = threading.Thread(target=engine.start)
+    thread.start()
+    # The engine's own first request waits as well, and these three fill its batch and one more.
+    futures = [engine.submit(request()) for _ in range(5)]
+    for future in futures:
+        future.result(10)
+    thread.join(10)
+    assert [len(batch) for batch in encoder.batches] == [3, 3]
+    engine.stop()
