@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ Handler = Callable[[BaseHTTPRequestHandler], None]
 
 
 @contextmanager
-def web_server(paths: dict[str, Handler]) -> Iterator[str]:
+def web_server(paths: dict[str, Handler], *, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """Serve until the block ends; gives the address, without a slash at its end."""
 
     class Requests(BaseHTTPRequestHandler):
@@ -29,10 +30,16 @@ def web_server(paths: dict[str, Handler]) -> Iterator[str]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Requests)
     server.daemon_threads = True
+    scheme, host = "http", "127.0.0.1"
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+        # Refused handshakes are what some tests are about.
+        server.handle_error = lambda *_: None  # type: ignore[method-assign]
+        scheme, host = "https", "localhost"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"{scheme}://{host}:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import ssl
 import time
 from collections.abc import Iterable
 from contextvars import ContextVar
@@ -105,8 +106,10 @@ class DeadlineStream(httpcore.NetworkStream):
     def close(self) -> None:
         self._stream.close()
 
-    def start_tls(self, *args: object, **kwargs: object) -> httpcore.NetworkStream:
-        return DeadlineStream(self._stream.start_tls(*args, **kwargs))  # type: ignore[arg-type]
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        return DeadlineStream(self._stream.start_tls(ssl_context, server_hostname, remaining(timeout)))
 
     def get_extra_info(self, info: str) -> object:
         return self._stream.get_extra_info(info)

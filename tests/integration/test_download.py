@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 
 import pytest
+import trustme
 
 from tests.web_server import Handler, body, redirect, status, web_server
 from worker.download import Downloader
@@ -167,6 +170,47 @@ def test_a_name_is_resolved_once_for_the_check_and_the_connection(
         with make_fetcher().fetch(f"http://rebinding.example:{port}/x", check=nothing) as media:
             assert media.size == 1
     assert questions == ["rebinding.example"]
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def tls(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    return context
+
+
+def test_a_server_whose_certificate_is_trusted_is_read(
+    make_fetcher: MakeFetcher,
+    authority: trustme.CA,
+    tls: ssl.SSLContext,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    with web_server({"/x": body(b"secret")}, tls=tls) as address:
+        with make_fetcher().fetch(f"{address}/x", check=nothing) as media:
+            assert media.path.read_bytes() == b"secret"
+
+
+def test_a_server_whose_certificate_is_not_trusted_is_not_read(make_fetcher: MakeFetcher, tls: ssl.SSLContext) -> None:
+    with web_server({"/x": body(b"secret")}, tls=tls) as address:
+        error = fetch_error(make_fetcher(), f"{address}/x")
+    assert type(error) is HostUnreachable
+    assert "certificate" in error.message
+
+
+def test_a_server_that_never_shakes_hands_is_given_up(make_fetcher: MakeFetcher) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        error = fetch_error(make_fetcher(seconds=0.5), f"https://127.0.0.1:{silent.getsockname()[1]}/")
+    assert type(error) is FetchTimeout
 
 
 def test_a_port_where_nobody_listens_is_unreachable(make_fetcher: MakeFetcher) -> None:
