@@ -73,6 +73,7 @@ def make_cluster(folder: Path, postgres: Postgres, valkey: Valkey, s3: S3) -> Cl
         GLM4V_S3_SECRET_KEY=s3.secret_key,
         GLM4V_FILE_ROOTS=str(folder),
         GLM4V_DTYPE="bfloat16",
+        GLM4V_DECODE_PROCESSES="2",
         GLM4V_ITEM_THREADS="64",
         GLM4V_ITEMS_PER_MESSAGE="16",
         GLM4V_LEASE_SECONDS="120",

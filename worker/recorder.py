@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from worker.errors import TransientError
+from worker.gathering import Gatherer
 from worker.records import Outcome, Recorded
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class _Entry:
 
 
 class Recorder:
-    """One thread that records. While one transaction runs the next group gathers, so nothing waits for company."""
+    """One thread that records for everybody. Safe to use from many threads."""
 
     def __init__(self, book: Book, *, patience_seconds: float) -> None:
         """
@@ -45,7 +45,7 @@ class Recorder:
         """
         self._book = book
         self._patience_seconds = patience_seconds
-        self._entries: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
+        self._entries: Gatherer[_Entry] = Gatherer(largest=_LARGEST_GROUP)
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -57,7 +57,7 @@ class Recorder:
     def stop(self) -> None:
         """Record what was handed over so far; a database that is away is asked once more and not waited for."""
         self._stopping.set()
-        self._entries.put(None)
+        self._entries.close()
         if self._thread is not None:
             self._thread.join()
 
@@ -68,21 +68,8 @@ class Recorder:
         return entry.recorded
 
     def _run(self) -> None:
-        while group := self._next_group():
+        for group in self._entries.groups():
             self._record(group)
-
-    def _next_group(self) -> list[_Entry]:
-        group: list[_Entry] = []
-        entry = self._entries.get()
-        while entry is not None:
-            group.append(entry)
-            if len(group) == _LARGEST_GROUP or self._entries.empty():
-                return group
-            entry = self._entries.get()
-        if group:
-            # Seen again after this group: the last of all.
-            self._entries.put(None)
-        return group
 
     def _record(self, group: list[_Entry]) -> None:
         try:

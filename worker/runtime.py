@@ -21,6 +21,7 @@ from worker.errors import TransientError
 from worker.fingerprint import Recipes
 from worker.leases import Lease, Leases
 from worker.limits import ByteBudget, Gate, KeyedLocks
+from worker.lookup import Lookup
 from worker.media import Fetcher, RemoteReader
 from worker.pipeline import Pipeline
 from worker.recorder import Recorder
@@ -228,10 +229,13 @@ class Runtime:
 
     def _build_pipeline(self, engine: Engine, decoders: DecoderPool, storage: Storage) -> Pipeline:
         settings = self.settings
+        lookup = Lookup(self.repository)
+        lookup.start()
+        self._started.callback(lookup.stop)
         return Pipeline(
             model=settings.model,
             fetcher=self._fetcher(),
-            embeddings=self.repository,
+            embeddings=lookup,
             recipes=Recipes(model=settings.model, encoder=engine.encoder, dtype=settings.dtype),
             decoders=decoders,
             engine=engine,
