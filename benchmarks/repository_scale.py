@@ -30,7 +30,9 @@ from worker.repository import Repository
 
 MODEL = "zai-org/GLM-4.1V-9B-Thinking"
 ITEMS_PER_MESSAGE = 16
-ROUNDS = 200
+ROUNDS = 100
+#: The lowest of their medians is reported: what else the machine does adds to a time and never takes from it.
+REPEATS = 3
 OPERATIONS = ("dispatch", "claim", "renew", "record", "reconcile", "progress", "depths")
 
 
@@ -63,7 +65,8 @@ def run(url: str, rows: int, submit: int) -> None:
     first: dict[str, float] = {}
     for size in (10**power for power in range(4, 9) if 10**power <= rows):
         fill(engine, repository, size)
-        medians = measure(repository)
+        repeats = [measure(repository) for _ in range(REPEATS)]
+        medians = {name: min(repeat[name] for repeat in repeats) for name in OPERATIONS}
         first = first or medians
         report(size, medians, first)
     measure_submit(repository, submit)
