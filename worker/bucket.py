@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import unquote
 
 from minio import Minio
 from minio.error import InvalidResponseError, S3Error, ServerError
@@ -31,8 +31,9 @@ _BUSY = {"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "X
 class BucketReader:
     """Opens objects of any bucket that the credentials may read."""
 
-    def __init__(self, client: Minio) -> None:
+    def __init__(self, client: Minio, *, timeout_seconds: float) -> None:
         self._client = client
+        self._timeout_seconds = timeout_seconds
 
     @contextmanager
     def open(self, source: str) -> Iterator[ObjectBody]:
@@ -42,10 +43,11 @@ class BucketReader:
             EmbedError: the source names no object, or the store does not give it.
         """
         bucket, key = _bucket_and_key(source)
+        deadline = time.monotonic() + self._timeout_seconds
         with _as_our_errors(source):
             reply = self._client.get_object(bucket, key)
             try:
-                yield ObjectBody(reply)
+                yield ObjectBody(reply, deadline)
             finally:
                 reply.close()
                 reply.release_conn()
@@ -54,8 +56,9 @@ class BucketReader:
 class ObjectBody:
     """The bytes of one object."""
 
-    def __init__(self, reply: BaseHTTPResponse) -> None:
+    def __init__(self, reply: BaseHTTPResponse, deadline: float) -> None:
         self._reply = reply
+        self._deadline = deadline
 
     @property
     def announced_bytes(self) -> int | None:
@@ -64,14 +67,18 @@ class ObjectBody:
         return int(length) if length.isascii() and length.isdigit() else None
 
     def chunks(self) -> Iterator[bytes]:
-        return self._reply.stream(_CHUNK)
+        for chunk in self._reply.stream(_CHUNK):
+            if time.monotonic() > self._deadline:
+                raise FetchTimeout
+            yield chunk
 
 
 def _bucket_and_key(source: str) -> tuple[str, str]:
     bucket, _, key = source.partition("://")[2].partition("/")
     if not bucket or not key:
         raise UnsupportedSource(f"{source} names no object: write s3://bucket/key.")
-    return bucket, unquote(key)
+    # The key as it is: nobody percent-encodes these, and a key may hold a percent sign.
+    return bucket, key
 
 
 @contextmanager

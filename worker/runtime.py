@@ -225,7 +225,7 @@ class Runtime:
         from worker.minio_storage import connect
 
         client, _bucket = connect(url, self.settings)
-        return {"s3": BucketReader(client)}
+        return {"s3": BucketReader(client, timeout_seconds=self.settings.fetch_timeout_seconds)}
 
     def _build_pipeline(self, engine: Engine, decoders: DecoderPool, storage: Storage) -> Pipeline:
         settings = self.settings
