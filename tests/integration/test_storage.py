@@ -6,6 +6,7 @@ import hashlib
 import os
 import socket
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -262,6 +263,8 @@ class DamagingProxy:
         return self._server.getsockname()[1]
 
     def __exit__(self, *_: object) -> None:
+        # Closing alone does not wake the thread that waits in accept().
+        self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
 
     def _accept(self) -> None:
@@ -270,12 +273,18 @@ class DamagingProxy:
                 client, _ = self._server.accept()
             except OSError:
                 return
-            server = socket.create_connection(("127.0.0.1", self._target))
-            for source, sink, damage in ((client, server, True), (server, client, False)):
-                threading.Thread(target=self._pass_on, args=(source, sink, damage), daemon=True).start()
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
-    @staticmethod
-    def _pass_on(source: socket.socket, sink: socket.socket, damage: bool) -> None:
+    def _serve(self, client: socket.socket) -> None:
+        with client, socket.create_connection(("127.0.0.1", self._target)) as server:
+            answers = threading.Thread(target=pass_on, args=(server, client), daemon=True)
+            answers.start()
+            pass_on(client, server, damage=True)
+            answers.join()
+
+
+def pass_on(source: socket.socket, sink: socket.socket, *, damage: bool = False) -> None:
+    with suppress(OSError):
         while data := source.recv(65536):
             sink.sendall(data.replace(b"\x55", b"\x54", 1) if damage and b"\x55\x55" in data else data)
-        sink.close()
+        sink.shutdown(socket.SHUT_WR)
