@@ -36,5 +36,5 @@ def test_a_folder_of_any_name_holds_database_and_artefacts(tmp_path: Path, name:
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path / "file" / "below", Path("/proc/nowhere")):
-        with pytest.raises(InvalidSettings, match="nowhere|below"), OutputFolder(path).lock():
+        with pytest.raises(InvalidSettings, match=r"nowhere|below"), OutputFolder(path).lock():
             pytest.fail("it cannot be made")
