@@ -8,7 +8,7 @@ OUT ?= demo-output
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint chaos bench clean
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ lint: $(VENV)/installed ## Check format, style, types and import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+chaos: $(VENV)/installed ## Break servers and kill workers for long (the short form is part of `make test`)
+	@GLM4V_TEST_CHAOS=long $(BIN)/python -m pytest tests/integration/chaos $(PYTEST_ARGS)
 
 bench: $(VENV)/installed ## Run the benchmarks of docs/benchmarks.md (about an hour on two cores)
 	@for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python $$program || exit 1; done

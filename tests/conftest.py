@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """The developer's own GLM4V_ settings must not decide what a test sees."""
     for name in os.environ:
-        if name.startswith("GLM4V_") and name != "GLM4V_TEST_MEDIA":
+        if name.startswith("GLM4V_") and not name.startswith("GLM4V_TEST_"):
             monkeypatch.delenv(name)
 
 

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.markup import escape
 
 from worker.embedded import EmbeddedRun, Request, embedded_settings
 from worker.errors import EmbedError, InvalidOptions
@@ -98,7 +99,8 @@ class _Embedding:
     def run(self) -> int:
         self._warn_of_random_weights()
         try:
-            self._run.start()
+            with self._console.status(f"loading {escape(self._command.model)}"):
+                self._run.start()
             with self._signals.deferred():
                 job_id, progress = self._work()
             self._report(job_id, progress)
@@ -157,7 +159,8 @@ class _Embedding:
             except (ValueError, OSError) as error:
                 self._console.print("no picture of", item.source, f"({error})", markup=False)
             else:
-                self._console.print("picture:", picture, markup=False)
+                shown = ("no picture of", item.source, "(only of files)") if picture is None else ("picture:", picture)
+                self._console.print(*shown, markup=False)
 
     def _warn_of_random_weights(self) -> None:
         if self._command.model.startswith("random:"):
