@@ -34,8 +34,8 @@ class DtypeName(StrEnum):
 
 _EMBED_HELP = """Embed images and videos on this machine, without any server.
 
-Results go into one folder: a safetensors file for each item, and a database of which is which. Stop it at any time: the
-same command goes on where it stopped. A file that was embedded before, or a copy of it, is not computed again.
+Results go into one folder: a safetensors file for each item, and a database of which is which. Stop it at any time: \
+the same command goes on where it stopped. A file that was embedded before, or a copy of it, is not computed again.
 
 [bold]Examples[/]
 

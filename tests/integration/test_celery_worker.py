@@ -143,7 +143,12 @@ def test_a_worker_whose_device_hangs_ends_itself(cluster: Cluster, pictures: lis
         pytest.param({"GLM4V_BROKER_URL": ""}, [], "set GLM4V_BROKER_URL", id="no broker"),
         pytest.param({"GLM4V_PATCH_BUDGET": "many"}, [], "GLM4V_PATCH_BUDGET", id="a value that is none"),
         pytest.param({"GLM4V_PATCH_BUGDET": "1"}, [], "did you mean GLM4V_PATCH_BUDGET", id="a misspelt name"),
-        pytest.param({"GLM4V_DATABASE_URL": "sqlite:////tmp/glm4v-no-such-folder/items.db"}, [], "alembic upgrade head", id="no tables"),
+        pytest.param(
+            {"GLM4V_DATABASE_URL": "sqlite:////no-such-folder/items.db"},
+            [],
+            "alembic upgrade head",
+            id="no tables",
+        ),
         pytest.param(
             {"GLM4V_STORE_URL": "s3://B?endpoint=http://127.0.0.1:1"}, [], "GLM4V_STORE_URL", id="a wrong bucket"
         ),
