@@ -143,12 +143,7 @@ def test_a_worker_whose_device_hangs_ends_itself(cluster: Cluster, pictures: lis
         pytest.param({"GLM4V_BROKER_URL": ""}, [], "set GLM4V_BROKER_URL", id="no broker"),
         pytest.param({"GLM4V_PATCH_BUDGET": "many"}, [], "GLM4V_PATCH_BUDGET", id="a value that is none"),
         pytest.param({"GLM4V_PATCH_BUGDET": "1"}, [], "did you mean GLM4V_PATCH_BUDGET", id="a misspelt name"),
-        pytest.param(
-            {"GLM4V_DATABASE_URL": "sqlite:////no-such-folder/items.db"},
-            [],
-            "alembic upgrade head",
-            id="no tables",
-        ),
+        pytest.param({"GLM4V_DATABASE_URL": "sqlite:///{folder}/new.db"}, [], "alembic upgrade head", id="no tables"),
         pytest.param(
             {"GLM4V_STORE_URL": "s3://B?endpoint=http://127.0.0.1:1"}, [], "GLM4V_STORE_URL", id="a wrong bucket"
         ),
@@ -161,7 +156,8 @@ def test_a_worker_whose_device_hangs_ends_itself(cluster: Cluster, pictures: lis
 def test_a_worker_that_cannot_work_says_why_and_ends(
     cluster: Cluster, tmp_path: Path, settings: dict[str, str], arguments: list[str], said: str
 ) -> None:
-    worker = cluster.start_worker(settings, arguments=arguments)
+    environment = {name: value.format(folder=tmp_path) for name, value in settings.items()}
+    worker = cluster.start_worker(environment, arguments=arguments)
     cluster.wait(lambda: worker.exit_code is not None, "the worker ends")
     assert worker.exit_code == 1
     log = worker.log.read_text()
