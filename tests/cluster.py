@@ -110,7 +110,7 @@ class Cluster:
 
     def wait_until_begun(self, job_id: UUID, items: int) -> None:
         """Until this many items are done: a scenario's fault belongs into the middle."""
-        self.wait(lambda: self.progress(job_id).done >= items, f"{items} items are done")
+        self.wait(lambda: self.progress(job_id).done >= items, f"{items} items are done", seconds=600)
 
     def wait_until_done(self, job_id: UUID, *, seconds: float = 600, supervised: bool = False) -> None:
         """

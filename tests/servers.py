@@ -14,6 +14,7 @@ A machine that lacks a wheel gets a `MissingServerError` that says what to insta
 from __future__ import annotations
 
 import atexit
+import ctypes
 import importlib.util
 import json
 import os
@@ -39,6 +40,8 @@ import urllib3
 
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
+
+_PR_SET_PDEATHSIG = 1
 
 _ports_given: set[int] = set()
 
@@ -84,7 +87,13 @@ class Server:
         if self.process is None:
             with self.log.open("ab") as log:
                 self.process = subprocess.Popen(
-                    self.command(), cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **self._account()
+                    self.command(),
+                    cwd=self.folder,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    preexec_fn=end_with_parent,
+                    **self._account(),
                 )
         self.wait(self.answers)
         return self
@@ -358,6 +367,11 @@ class S3(Server):
         except (minio.error.MinioException, urllib3.exceptions.HTTPError):
             return False
         return True
+
+
+def end_with_parent() -> None:
+    """Tests that were killed leave no server behind: the kernel ends it with the thread that started it."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def wheel_folder(module: str, distribution: str) -> Path:

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 
 from tests.conftest import REPOSITORY
+from tests.servers import end_with_parent
 
 
 class WorkerProcess:
@@ -41,6 +42,7 @@ class WorkerProcess:
                 stdout=output,
                 stderr=output,
                 process_group=0,
+                preexec_fn=end_with_parent,
             )
 
     @property

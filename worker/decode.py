@@ -92,17 +92,11 @@ class DecoderPool:
             child.kill()
 
     @contextmanager
-    def decode(
-        self, path: Path, kind: MediaKind, processor_settings: Mapping[str, Any], *, check: Callable[[], None]
-    ) -> Iterator[Decoding]:
-        """Have a child decode a file, for the length of a `with` block; first waits for a child to be free.
+    def reserve(self, *, check: Callable[[], None]) -> Iterator[Decoder]:
+        """Wait for a free child and have it for one file, at most for the length of a `with` block.
 
         Args:
-            kind: image or video.
             check: called again and again while waiting; raises when nobody wants the item any more.
-
-        Raises:
-            EmbedError: the file cannot be decoded, or the reason that `check` gives.
         """
         while not self._free.acquire(timeout=_GLANCE):
             check()
@@ -110,8 +104,7 @@ class DecoderPool:
             taken.callback(self._free.release)
             child = self._take_idle() or _Child()
             taken.callback(self._put_back, child)
-            request = {**self._request, "path": str(path), "kind": kind, "processor": processor_settings}
-            yield Decoding(child, request, timeout_seconds=self._timeout_seconds, check=check, release=taken.close)
+            yield Decoder(child, self._request, self._timeout_seconds, check=check, release=taken.close)
 
     def _take_idle(self) -> _Child | None:
         with self._lock:
@@ -126,23 +119,44 @@ class DecoderPool:
             self._idle.append(child)
 
 
-class Decoding:
-    """One file in one child: its header, then its chunks."""
+class Decoder:
+    """A child that is reserved for one file."""
 
     def __init__(
         self,
         child: _Child,
-        request: Mapping[str, Any],
-        *,
+        limits: Mapping[str, Any],
         timeout_seconds: float,
+        *,
         check: Callable[[], None],
         release: Callable[[], None],
     ) -> None:
         self._child = child
+        self._limits = limits
+        self._timeout_seconds = timeout_seconds
+        self._check = check
         self._release = release
+
+    def decode(self, path: Path, kind: MediaKind, processor_settings: Mapping[str, Any]) -> Decoding:
+        """Begin with a file, as an image or a video.
+
+        Raises:
+            EmbedError: the file cannot be decoded, or nobody wants it any more.
+        """
+        self._child.send({**self._limits, "path": str(path), "kind": kind, "processor": processor_settings})
+        return Decoding(self._child, self._timeout_seconds, check=self._check, release=self._release)
+
+
+class Decoding:
+    """One file in one child: its header, then its chunks."""
+
+    def __init__(
+        self, child: _Child, timeout_seconds: float, *, check: Callable[[], None], release: Callable[[], None]
+    ) -> None:
+        self._child = child
         self._patience = timeout_seconds
         self._check = check
-        self._child.send(request)
+        self._release = release
         self.header = _header(_understand(self._receive(limit=_LONGEST_MESSAGE), child))
 
     def read_chunk(self, segments: int) -> memoryview:

@@ -115,12 +115,15 @@ class _Embedding:
     def _work(self) -> tuple[UUID, JobProgress]:
         command = self._command
         request = Request(sources=self._sources, kind=command.kind, options=command.options)
-        job_id, done = self._run.submit(request)
-        if done:
-            self._console.print(f"going on: {done:,} of {len(self._sources):,} items were done before")
+        submission = self._run.submit(request)
+        job_id, total = submission.job_id, len(self._sources)
+        if submission.done:
+            self._console.print(f"going on: {submission.done:,} of {total:,} items were done before")
+        if submission.cancelled_jobs:
+            self._console.print("an unfinished run of another command in this folder is given up; its results are kept")
         engine = self._run.runtime.engine
         before = engine.statistics().tokens
-        with ProgressBar(self._console, total=len(self._sources), done=done) as bar:
+        with ProgressBar(self._console, total=total, done=submission.done) as bar:
             for progress in self._run.work(job_id):
                 self._signals.check()
                 bar.show(progress, tokens=engine.statistics().tokens - before)

@@ -67,6 +67,17 @@ class Request:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """What became of a request."""
+
+    job_id: UUID
+    #: Items that an earlier run has finished.
+    done: int
+    #: Unfinished jobs of other requests that made room for it.
+    cancelled_jobs: int
+
+
 class EmbeddedRun:
     """Embeds one request after another. Hold the folder's lock meanwhile: it proves that every other worker is dead."""
 
@@ -102,8 +113,8 @@ class EmbeddedRun:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self.runtime.stop(drain_seconds)
 
-    def submit(self, request: Request) -> tuple[UUID, int]:
-        """Find the unfinished job of the same request, or make a new one. Returns it, and its items that are done.
+    def submit(self, request: Request) -> Submission:
+        """Find the unfinished job of the same request, or make a new one.
 
         Other unfinished jobs of this folder are cancelled; what they have embedded is found again by its content.
         """
@@ -114,15 +125,19 @@ class EmbeddedRun:
             # It was finished and is asked for again; or a run was killed before it knew all the items.
             self.repository.delete_job(job.id)
             job, is_new = self.repository.create_job(new)
-        self._cancel_others(job.id)
+        cancelled_jobs = self._cancel_others(job.id)
         self._interrupted.discard(job.id)
         if is_new:
             self.repository.add_items(job.id, (Source(source=text, kind=request.kind) for text in request.sources))
             self.repository.close_job(job.id)
-        return job.id, job.progress.done
+        return Submission(job_id=job.id, done=job.progress.done, cancelled_jobs=cancelled_jobs)
 
     def work(self, job_id: UUID) -> Iterator[JobProgress]:
-        """Embed a job's items, and say again and again how far it is, until all of them are done."""
+        """Embed a job's items, and say again and again how far it is, until all of them are done.
+
+        Raises:
+            EmbedError: the encoder or the database works no more.
+        """
         upkeep_at = time.monotonic() + _UPKEEP_SECONDS
         while True:
             self._hand_out()
@@ -130,6 +145,8 @@ class EmbeddedRun:
             yield progress
             if progress.state not in _UNFINISHED:
                 return
+            if self.runtime.engine.broken:
+                raise self.runtime.engine.broken
             if time.monotonic() > upkeep_at:
                 self._reconcile(redeliver_after_seconds=3600)
                 upkeep_at = time.monotonic() + _UPKEEP_SECONDS
@@ -170,11 +187,12 @@ class EmbeddedRun:
             redeliver_after={self._settings.model: redeliver_after_seconds},
         )
 
-    def _cancel_others(self, job_id: UUID) -> None:
-        for state in _UNFINISHED:
-            for job in self.repository.list_jobs(state=state):
-                if job.id != job_id:
-                    self.repository.cancel_job(job.id)
+    def _cancel_others(self, job_id: UUID) -> int:
+        unfinished = [job.id for state in _UNFINISHED for job in self.repository.list_jobs(state=state)]
+        others = [other for other in unfinished if other != job_id]
+        for other in others:
+            self.repository.cancel_job(other)
+        return len(others)
 
     def _remove_unrecorded_objects(self) -> None:
         """A run killed between storing and recording has left objects that no row names."""

@@ -95,10 +95,10 @@ class Pipeline:
 
     def _make(self, media: Media, recipe: Recipe, lease: Lease, stages: Stages) -> EmbeddingRecord:
         with ExitStack() as held:
+            with stages.time("wait"):
+                decoder = held.enter_context(self.decoders.reserve(check=lease.check))
             with stages.time("decode"):
-                decoding = held.enter_context(
-                    self.decoders.decode(media.path, recipe.kind, recipe.processor_settings, check=lease.check)
-                )
+                decoding = decoder.decode(media.path, recipe.kind, recipe.processor_settings)
             header = self._artefact_header(decoding.header, media, recipe)
             stream = TokenStream(decoding, self.engine, self.budget, dtype=recipe.dtype, lease=lease, stages=stages)
             key = new_artefact_key(recipe.fingerprint, media.sha256)

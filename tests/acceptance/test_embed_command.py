@@ -288,6 +288,10 @@ def test_interrupted_it_stops_in_order_and_says_how_to_go_on(
     wait_until(lambda: processes_of(process.pid) == set())
     stored = command.artefacts()
 
+    code, items, err = command.json(paths[-1])
+    assert code == 0, err
+    assert "another command" in err
+
     code, items, err = command.json(*paths)
 
     assert code == 0, err

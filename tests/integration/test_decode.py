@@ -3,8 +3,10 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -43,10 +45,22 @@ def read(decoding: Decoding) -> np.ndarray:
     return np.concatenate(chunks).reshape(-1, header.width)
 
 
+@contextmanager
+def decoding(
+    pool: DecoderPool,
+    path: Path,
+    kind: MediaKind,
+    settings: Mapping[str, Any],
+    check: Callable[[], None] = nothing,
+) -> Iterator[Decoding]:
+    with pool.reserve(check=check) as decoder:
+        yield decoder.decode(path, kind, settings)
+
+
 def decode(pool: DecoderPool, path: Path, kind: MediaKind) -> tuple[Header, np.ndarray]:
     settings = IMAGE_SETTINGS if kind is MediaKind.IMAGE else VIDEO_SETTINGS
-    with pool.decode(path, kind, settings, check=nothing) as decoding:
-        return decoding.header, read(decoding)
+    with decoding(pool, path, kind, settings) as under_way:
+        return under_way.header, read(under_way)
 
 
 def test_an_image_comes_as_the_processor_cuts_it(pool: DecoderPool, media_dir: Path) -> None:
@@ -124,9 +138,9 @@ def test_a_child_that_dies_costs_one_file(pool: DecoderPool, media_dir: Path) ->
             os.kill(pid, signal.SIGKILL)
 
     with pytest.raises(DecoderCrashed, match="SIGKILL"):
-        with pool.decode(media_dir / "nasa_13013.mp4", MediaKind.VIDEO, VIDEO_SETTINGS, check=nothing) as decoding:
+        with decoding(pool, media_dir / "nasa_13013.mp4", MediaKind.VIDEO, VIDEO_SETTINGS) as under_way:
             kill_decoders()
-            read(decoding)
+            read(under_way)
 
     header, _ = decode(pool, media_dir / "coffee.png", MediaKind.IMAGE)
     assert header.width == 588
@@ -136,13 +150,13 @@ def test_a_child_that_takes_too_long_is_killed(media_dir: Path) -> None:
     others = decoder_processes()
     pool = DecoderPool(size=1, timeout_seconds=0.5, chunk_patches=600, limits=LIMITS)
     with pytest.raises(DecodeTimeout):
-        with pool.decode(media_dir / "coffee.png", MediaKind.IMAGE, IMAGE_SETTINGS, check=nothing) as decoding:
+        with decoding(pool, media_dir / "coffee.png", MediaKind.IMAGE, IMAGE_SETTINGS) as under_way:
             stuck = decoder_processes() - others
             for pid in stuck:
                 os.kill(pid, signal.SIGSTOP)
             # What it had sent before it stopped is still read.
             for _ in range(2):
-                decoding.read_chunk(1)
+                under_way.read_chunk(1)
     psutil.wait_procs([psutil.Process(pid) for pid in stuck if psutil.pid_exists(pid)], timeout=10)
     pool.stop()
 
@@ -157,16 +171,14 @@ def test_a_file_that_nobody_wants_any_more_frees_its_child(pool: DecoderPool, me
             raise WorkerStopping
 
     with pytest.raises(WorkerStopping):
-        with pool.decode(
-            media_dir / "nasa_13013.mp4", MediaKind.VIDEO, VIDEO_SETTINGS, check=lose_interest
-        ) as decoding:
-            read(decoding)
+        with decoding(pool, media_dir / "nasa_13013.mp4", MediaKind.VIDEO, VIDEO_SETTINGS, lose_interest) as under_way:
+            read(under_way)
     decode(pool, media_dir / "coffee.png", MediaKind.IMAGE)
 
 
 def test_a_child_is_free_again_as_soon_as_its_file_is_decoded(media_dir: Path) -> None:
     pool = DecoderPool(size=1, timeout_seconds=60, chunk_patches=600, limits=LIMITS)
-    with pool.decode(media_dir / "coffee.png", MediaKind.IMAGE, IMAGE_SETTINGS, check=nothing) as first:
+    with decoding(pool, media_dir / "coffee.png", MediaKind.IMAGE, IMAGE_SETTINGS) as first:
         read(first)
         # Would wait for ever if the only child were still taken.
         decode(pool, media_dir / "rocket.jpg", MediaKind.IMAGE)

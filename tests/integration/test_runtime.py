@@ -315,7 +315,7 @@ with folder.lock():
     request = Request(
         sources=SourceList(sys.argv[2:]), kind=MediaKind.AUTO, options=EmbedOptions(max_pixels=112 * 112)
     )
-    job_id, done = run.submit(request)
+    job_id = run.submit(request).job_id
     for progress in run.work(job_id):
         pass
     for item in run.items(job_id):
