@@ -24,8 +24,9 @@ from sqlalchemy import Engine, text
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from glm4v_client.states import MediaKind
 from worker.database import create_engine, migrate
-from worker.records import ClaimedItem, EmbeddingRecord, MediaKind, NewJob, Source, Succeeded
+from worker.records import ClaimedItem, EmbeddingRecord, NewJob, Source, Succeeded
 from worker.repository import Repository
 
 MODEL = "zai-org/GLM-4.1V-9B-Thinking"

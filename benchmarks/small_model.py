@@ -23,13 +23,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 
 from benchmarks.service_ceiling import make_cluster, make_pictures, run
+from glm4v_client.states import MediaKind
 from glm4v_core.image_reading import read_image
 from glm4v_core.processing import Glm4vImageProcessor
 from tests.cluster import Cluster
 from tests.servers import S3, Postgres, Valkey
 from worker.encoder import TorchEncoder, load_encoder
 from worker.encoding import EncodeRequest
-from worker.records import MediaKind
 
 MODEL = "random:tiny"
 PATCH_BUDGET = 16_384

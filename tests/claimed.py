@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from worker.records import ClaimedItem, EmbeddingRecord, MediaKind
+from glm4v_client.states import MediaKind
+from worker.records import ClaimedItem, EmbeddingRecord
 
 _ITEM = ClaimedItem(
     id=1,

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from glm4v_client.states import DEFAULT_PRIORITY
 from tests.worker_process import WorkerProcess
 from worker.celery import EmbedApp
 from worker.database import create_engine, migrate
 from worker.dispatch import Dispatcher, submit_job
 from worker.errors import TransientError
-from worker.records import DEFAULT_PRIORITY, ItemRecord, JobProgress, NewJob, Source
+from worker.records import ItemRecord, JobProgress, NewJob, Source
 from worker.repository import Repository
 from worker.settings import Settings, load_settings
 from worker.storage import Storage, open_storage

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glm4v_client.states import MediaKind
 from worker.encoding import ITEM_BYTES, EncodeRequest, Tokens
 from worker.errors import InvalidOptions
-from worker.records import MediaKind
 
 #: A picture of nothing but this grey kills the process of a deadly encoder.
 DEADLY_GREY = 66

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from glm4v_client.states import MediaKind
 from worker.encoding import EncodeRequest, Tokens
-from worker.records import MediaKind
 
 DIM = 8
 

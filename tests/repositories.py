@@ -7,17 +7,8 @@ from collections import Counter
 
 from sqlalchemy import Engine, text
 
-from worker.records import (
-    ClaimedItem,
-    EmbeddingRecord,
-    ItemState,
-    JobRecord,
-    MediaKind,
-    NewJob,
-    Reconciled,
-    Source,
-    Succeeded,
-)
+from glm4v_client.states import ItemState, MediaKind
+from worker.records import ClaimedItem, EmbeddingRecord, JobRecord, NewJob, Reconciled, Source, Succeeded
 from worker.repository import Repository
 
 MODEL = "random:tiny"

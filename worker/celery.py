@@ -13,9 +13,10 @@ import click
 from celery import Celery, signals
 from kombu.entity import Queue
 
+from glm4v_client.states import HIGHEST_PRIORITY
 from worker.errors import InvalidSettings
 from worker.logs import configure_logging
-from worker.records import HIGHEST_PRIORITY, Outcome
+from worker.records import Outcome
 from worker.settings import Settings, load_settings
 
 if TYPE_CHECKING:

@@ -86,14 +86,14 @@ def embed(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line for each item.")] = False,
     picture: Annotated[bool, typer.Option("--picture", help="Draw each item's tokens beside its input.")] = False,
 ) -> None:
+    from glm4v_client.states import MediaKind
     from worker import embed_command
     from worker.errors import InvalidOptions
-    from worker.options import EmbedOptions
-    from worker.records import MediaKind
+    from worker.options import parse_options
 
     bounds = {"min_pixels": min_pixels, "max_pixels": max_pixels, "fps": fps, "max_frames": max_frames}
     try:
-        options = EmbedOptions.parse(bounds)
+        options = parse_options(bounds)
     except InvalidOptions as error:
         raise typer.BadParameter(error.message) from error
     command = embed_command.EmbedCommand(

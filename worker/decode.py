@@ -15,9 +15,9 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
+from glm4v_client.states import MediaKind
 from worker import wire
 from worker.errors import DecoderCrashed, DecodeTimeout, error_from_code
-from worker.records import MediaKind
 
 #: Seconds between two looks at whether anybody still wants the item.
 _GLANCE = 0.2

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from glm4v_client.states import MediaKind
 from glm4v_core import media_errors
 from glm4v_core.image_reading import read_image
 from glm4v_core.patches import Patches, patchify
@@ -21,7 +22,6 @@ from glm4v_core.processing import Glm4vImageProcessor, Glm4vVideoProcessor, Vide
 from glm4v_core.video_reading import open_video
 from glm4v_core.video_source import VideoSource
 from worker import errors, wire
-from worker.records import MediaKind
 
 _PR_SET_PDEATHSIG = 1
 

@@ -18,11 +18,12 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
 
+from glm4v_client.options import Dtype, EmbedOptions
+from glm4v_client.states import ItemState, MediaKind
 from worker.embedded import EmbeddedRun, Request, embedded_settings
 from worker.errors import EmbedError, InvalidOptions
 from worker.folder import OutputFolder
-from worker.options import Dtype, EmbedOptions
-from worker.records import ItemState, JobProgress, MediaKind
+from worker.records import JobProgress
 from worker.report import ProgressBar, as_json, summary_table, totals
 from worker.sources import SourceList
 from worker.stopping import Stopped, StopSignals

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from glm4v_client.options import EmbedOptions
+from glm4v_client.states import ItemState, JobState, MediaKind
 from worker.database import migrate
 from worker.encoding import Encoder
 from worker.folder import OutputFolder
-from worker.options import EmbedOptions
-from worker.records import DispatchedItem, ItemRecord, ItemState, JobProgress, JobState, MediaKind, NewJob, Source
+from worker.records import DispatchedItem, ItemRecord, JobProgress, NewJob, Source
 from worker.runtime import Runtime, load_torch_encoder
 from worker.settings import PREFIX, Settings, load_settings
 from worker.sources import SourceList

@@ -12,6 +12,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from glm4v_client.options import Dtype
+from glm4v_client.states import MediaKind
 from glm4v_core.embedding_pipeline import (
     RANDOM_CONFIGS,
     GLM4VEmbeddingPipeline,
@@ -23,8 +25,6 @@ from glm4v_core.processing import Glm4vImageProcessor, Glm4vVideoProcessor
 from glm4v_core.weights import CheckpointError, weights_digest
 from worker.encoding import EncodeRequest, OutOfDeviceMemory, Tokens
 from worker.errors import InvalidOptions, InvalidSettings
-from worker.options import Dtype
-from worker.records import MediaKind
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from worker.options import Dtype
-from worker.records import MediaKind
+from glm4v_client.options import Dtype
+from glm4v_client.states import MediaKind
 
 ITEM_BYTES: Mapping[Dtype, int] = {"bfloat16": 2, "float16": 2, "float32": 4}
 

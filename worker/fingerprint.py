@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from worker.artefact import FORMAT_VERSION
+from glm4v_client.artefact import FORMAT_VERSION
+from glm4v_client.options import Dtype
+from glm4v_client.states import MediaKind
 from worker.encoding import Encoder
-from worker.options import Dtype
-from worker.records import MediaKind
 
 
 @dataclass(frozen=True, kw_only=True)

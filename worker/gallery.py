@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from worker.artefact import read_artefact
+from glm4v_client.artefact import read_artefact
 from worker.folder import OutputFolder
 from worker.illustration import illustrate
 from worker.media import local_path

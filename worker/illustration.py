@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from worker.artefact import Artefact
+from glm4v_client.artefact import Artefact
+from glm4v_client.states import MediaKind
 from worker.picture import FloatArray, draw_tokens
-from worker.records import MediaKind
 
 # Frames are shown a few centimetres high.
 _FRAME_EDGE = 360

@@ -1,60 +1,27 @@
-"""What a job may ask of its embeddings; part of each embedding's fingerprint."""
+"""Job options that come from outside."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from reprlib import repr as short_repr
-from typing import Annotated, Any, Literal, Self
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 
+from glm4v_client.options import EmbedOptions
 from worker.errors import InvalidOptions
 
-Dtype = Literal["bfloat16", "float16", "float32"]
 
-#: One visual token covers 2 x 2 patches of 14 x 14 pixels; no picture becomes smaller than that.
-PIXELS_PER_TOKEN = 28 * 28
+def parse_options(values: Mapping[str, Any]) -> EmbedOptions:
+    """Read options.
 
-#: Above this a number of pixels is a typing mistake, and the resize arithmetic would leave exact integers.
-MOST_PIXELS = 2**31 - 1
-
-Pixels = Annotated[int, Field(ge=PIXELS_PER_TOKEN, le=MOST_PIXELS)]
-
-
-class EmbedOptions(BaseModel):
-    """Bounds on the tokens of an item, and so on its storage. What is not set is as the checkpoint ships it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-    min_pixels: Pixels | None = Field(None, description="pixels of one frame after resizing, at least")
-    max_pixels: Pixels | None = Field(None, description="pixels of one frame after resizing, at most")
-    fps: Annotated[float, Field(gt=0, le=240)] | None = Field(None, description="frames sampled per second of video")
-    max_frames: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
-        None, description="frames sampled per video, at most: more are thinned out evenly"
-    )
-    dtype: Dtype | None = Field(None, description="number format of the stored tokens; the worker's own if not set")
-
-    @model_validator(mode="after")
-    def _bounds_do_not_cross(self) -> Self:
-        if self.min_pixels is not None and self.max_pixels is not None and self.min_pixels > self.max_pixels:
-            raise ValueError(f"min_pixels ({self.min_pixels}) is above max_pixels ({self.max_pixels})")
-        return self
-
-    @classmethod
-    def parse(cls, values: Mapping[str, Any]) -> Self:
-        """Read options that came from outside.
-
-        Raises:
-            InvalidOptions: names every option that is unknown or out of range.
-        """
-        try:
-            return cls.model_validate(dict(values))
-        except ValidationError as error:
-            raise InvalidOptions(_sentence(error)) from error
-
-    def canonical(self) -> dict[str, Any]:
-        """The options that are set, by name: equal for equal options, ready for JSON and for a digest."""
-        return self.model_dump(exclude_none=True)
+    Raises:
+        InvalidOptions: names every option that is unknown or out of range.
+    """
+    try:
+        return EmbedOptions.model_validate(dict(values))
+    except ValidationError as error:
+        raise InvalidOptions(_sentence(error)) from error
 
 
 def _sentence(error: ValidationError) -> str:

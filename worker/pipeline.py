@@ -9,8 +9,10 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Protocol
 
+from glm4v_client.artefact import ArtefactHeader
+from glm4v_client.states import MediaKind
 from glm4v_core.image_reading import looks_like_image
-from worker.artefact import ArtefactHeader, ArtefactWriter, new_artefact_key
+from worker.artefact import ArtefactWriter, new_artefact_key
 from worker.decode import DecoderPool, Header
 from worker.engine import Engine
 from worker.errors import EmbedError, InternalError, TransientError, UnsupportedMedia
@@ -20,7 +22,7 @@ from worker.limits import ByteBudget, KeyedLocks
 from worker.logs import about
 from worker.media import Fetcher, Media
 from worker.recorder import Recorder
-from worker.records import EmbeddingRecord, MediaKind, Outcome, Succeeded
+from worker.records import EmbeddingRecord, Outcome, Succeeded
 from worker.retry import RetryPolicy
 from worker.stages import Stages
 from worker.storage import ObjectWriter, Storage

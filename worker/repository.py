@@ -12,6 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import Engine, select
 
+from glm4v_client.states import ItemState, JobState
 from worker import (
     repository_claims,
     repository_jobs,
@@ -26,9 +27,7 @@ from worker.records import (
     DispatchedItem,
     EmbeddingRecord,
     ItemRecord,
-    ItemState,
     JobRecord,
-    JobState,
     NewJob,
     Outcome,
     QueueDepth,

@@ -10,8 +10,9 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, Select, func, or_, select, update
 
+from glm4v_client.states import ItemState, MediaKind
 from worker.clock import now, now_plus
-from worker.records import ClaimedItem, DispatchedItem, ItemState, MediaKind, Renewal
+from worker.records import ClaimedItem, DispatchedItem, Renewal
 from worker.repository_counters import Shift, shift_jobs
 from worker.tables import Item, Job, in_state, pinned
 

@@ -10,8 +10,8 @@ from uuid import UUID
 
 from sqlalchemy import Boolean, Connection, Float, Row, and_, bindparam, case, func, update
 
+from glm4v_client.states import ItemState
 from worker.clock import now, now_plus
-from worker.records import ItemState
 from worker.tables import Item, Job
 
 TERMINAL = frozenset({ItemState.SUCCEEDED, ItemState.FAILED, ItemState.CANCELLED})

@@ -12,9 +12,10 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, Select, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from glm4v_client.states import ItemState
 from worker.clock import now
 from worker.errors import IdempotencyConflict, ItemNotFound, JobCancelled, JobClosed, JobNotFound
-from worker.records import ItemState, NewJob, Source
+from worker.records import NewJob, Source
 from worker.repository_counters import CANCELLED_VALUES, Shift, shift_jobs
 from worker.tables import Embedding, Item, Job, pinned
 from worker.uuid7 import uuid7

@@ -9,19 +9,10 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, Select, and_, func, literal, or_, select, union_all
 
+from glm4v_client.states import HIGHEST_PRIORITY, LOWEST_PRIORITY, ItemState, JobState, MediaKind
 from worker.clock import now
 from worker.errors import ItemNotFound, JobNotFound
-from worker.records import (
-    HIGHEST_PRIORITY,
-    LOWEST_PRIORITY,
-    ItemRecord,
-    ItemState,
-    JobProgress,
-    JobRecord,
-    JobState,
-    MediaKind,
-    QueueDepth,
-)
+from worker.records import ItemRecord, JobProgress, JobRecord, QueueDepth
 from worker.repository_outcomes import EMBEDDING_COLUMNS, embedding_record
 from worker.tables import Embedding, Item, Job, in_state, pinned
 

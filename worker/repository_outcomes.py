@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from worker.records import EmbeddingRecord, Failed, ItemState, MediaKind, Outcome, Recorded, Released, Retry, Succeeded
+from glm4v_client.states import ItemState, MediaKind
+from worker.records import EmbeddingRecord, Failed, Outcome, Recorded, Released, Retry, Succeeded
 from worker.repository_counters import Transition, apply
 from worker.tables import Embedding, Item
 

@@ -12,9 +12,9 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, Update, select, text, update
 
+from glm4v_client.states import ItemState
 from worker.clock import now, now_plus
 from worker.errors import WorkerLost
-from worker.records import ItemState
 from worker.repository_claims import locked
 from worker.repository_counters import Transition, apply
 from worker.tables import Item, Job, in_state

@@ -12,8 +12,9 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Exists, delete, exists, or_, select, update
 
+from glm4v_client.states import ItemState
 from worker.clock import now, now_plus
-from worker.records import EmbeddingRecord, ItemState
+from worker.records import EmbeddingRecord
 from worker.repository_counters import Shift, shift_jobs
 from worker.repository_outcomes import EMBEDDING_COLUMNS, embedding_record
 from worker.tables import Embedding, Item, in_state

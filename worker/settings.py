@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from glm4v_client.options import Dtype
 from worker.errors import InvalidSettings
-from worker.options import Dtype
 
 PREFIX = "GLM4V_"
 

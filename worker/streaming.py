@@ -7,12 +7,12 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+from glm4v_client.options import Dtype
 from worker.decode import Decoding
 from worker.encoding import ITEM_BYTES, EncodeRequest, Tokens
 from worker.engine import Engine
 from worker.leases import Lease
 from worker.limits import ByteBudget
-from worker.options import Dtype
 from worker.stages import Stages
 
 

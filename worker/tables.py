@@ -25,8 +25,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Mapped, mapped_column
 
+from glm4v_client.states import ItemState
 from worker.clock import UtcDateTime, now
-from worker.records import ItemState
 
 #: SQLite numbers its rows only where the type is INTEGER.
 BigId = BigInteger().with_variant(Integer, "sqlite")

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from glm4v_client.states import ItemState, JobState
 from tests.cluster import Cluster
 from tests.conftest import REPOSITORY
 from tests.servers import free_port
 from worker.celery import EMBED, queue_name
-from worker.records import ItemState, JobState
 
 
 @pytest.fixture

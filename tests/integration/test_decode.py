@@ -14,10 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
+from glm4v_client.states import MediaKind
 from glm4v_core.processing import Glm4vImageProcessor, Glm4vVideoProcessor
 from worker.decode import DecodeLimits, DecoderPool, Decoding, Header
 from worker.errors import DecoderCrashed, DecodeTimeout, EmbedError, TooManyPixels, UnsupportedMedia, WorkerStopping
-from worker.records import MediaKind
 
 LIMITS = DecodeLimits(
     max_image_pixels=10_000_000, max_frame_pixels=10_000_000, max_frames=10_000, max_duration_seconds=600

@@ -10,14 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
+from glm4v_client.options import Dtype
+from glm4v_client.states import MediaKind
 from glm4v_core.embedding_pipeline import GLM4VEmbeddingPipeline, load_pipeline
 from glm4v_core.patches import Patches
 from worker.encoder import TorchEncoder, load_encoder
 from worker.encoding import EncodeRequest, Tokens
 from worker.engine import Engine
 from worker.errors import InvalidOptions, InvalidSettings
-from worker.options import Dtype
-from worker.records import MediaKind
 
 
 @pytest.fixture(scope="module")

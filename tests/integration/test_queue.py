@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy
 from kombu.utils.json import loads
 
+from glm4v_client.states import DEFAULT_PRIORITY, JobState
 from tests.integration.conftest import running
 from tests.servers import Valkey
 from worker.celery import EmbedApp, message_priority, queue_name
@@ -17,7 +18,7 @@ from worker.dispatch import Dispatcher, submit_job
 from worker.errors import BrokerUnavailable, IdempotencyConflict
 from worker.metrics import Metrics
 from worker.reconcile import Reconciler
-from worker.records import DEFAULT_PRIORITY, JobRecord, JobState, NewJob, Source
+from worker.records import JobRecord, NewJob, Source
 from worker.repository import Repository
 from worker.settings import Settings
 

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from glm4v_client.artefact import read_artefact
+from glm4v_client.states import ItemState, MediaKind
 from tests.fake_encoder import DIM, FakeEncoder
-from worker.artefact import read_artefact
 from worker.database import migrate
 from worker.encoding import EncodeRequest
-from worker.records import ItemRecord, ItemState, MediaKind, NewJob, Outcome, Source, Succeeded
+from worker.records import ItemRecord, NewJob, Outcome, Source, Succeeded
 from worker.runtime import Runtime
 from worker.settings import Settings, load_settings
 
@@ -297,8 +298,8 @@ from pathlib import Path
 from tests.fake_encoder import FakeEncoder
 from worker.embedded import EmbeddedRun, Request, embedded_settings
 from worker.folder import OutputFolder
-from worker.options import EmbedOptions
-from worker.records import MediaKind
+from glm4v_client.options import EmbedOptions
+from glm4v_client.states import MediaKind
 from worker.sources import SourceList
 
 def kill(batch):

@@ -11,8 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.artefact import ArtefactHeader, ArtefactWriter, new_artefact_key, read_artefact, read_artefact_header
-from worker.records import MediaKind
+from glm4v_client.artefact import ArtefactHeader, read_artefact, read_artefact_header
+from glm4v_client.states import MediaKind
+from worker.artefact import ArtefactWriter, new_artefact_key
 from worker.storage import check_key
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}

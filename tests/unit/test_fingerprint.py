@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from glm4v_client.states import MediaKind
 from tests.fake_encoder import FakeEncoder
 from worker.fingerprint import Recipes
-from worker.records import MediaKind
 
 
 def fingerprint(

@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from glm4v_client.states import MediaKind
 from worker.errors import DatabaseUnavailable, WorkerStopping
 from worker.gathering import Gatherer
 from worker.lookup import Content, Lookup
-from worker.records import EmbeddingRecord, MediaKind
+from worker.records import EmbeddingRecord
 
 
 def embedding(content_sha256: str) -> EmbeddingRecord:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from worker.artefact import Artefact, ArtefactHeader
+from glm4v_client.artefact import Artefact, ArtefactHeader
+from glm4v_client.states import MediaKind
 from worker.illustration import as_float32
-from worker.records import MediaKind
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from glm4v_client.states import MediaKind
 from worker.pipeline import kind_of
-from worker.records import MediaKind
 
 
 @pytest.mark.parametrize("name", ["AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP"])

@@ -11,8 +11,9 @@ from uuid import UUID
 
 import pytest
 
+from glm4v_client.states import MediaKind
 from worker.logs import about, configure_logging
-from worker.records import ClaimedItem, MediaKind
+from worker.records import ClaimedItem
 from worker.settings import Settings
 
 JOB = UUID("0192f0c1-0000-7000-8000-000000000001")

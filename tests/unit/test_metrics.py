@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 
+from glm4v_client.states import MediaKind
 from tests.servers import free_port
 from worker.engine import EngineStatistics
 from worker.metrics import Metrics
@@ -17,7 +18,6 @@ from worker.records import (
     ClaimedItem,
     EmbeddingRecord,
     Failed,
-    MediaKind,
     Outcome,
     QueueDepth,
     Reconciled,

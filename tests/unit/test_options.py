@@ -6,18 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from glm4v_client.options import MOST_PIXELS, PIXELS_PER_TOKEN
 from worker.errors import InvalidOptions
-from worker.options import MOST_PIXELS, PIXELS_PER_TOKEN, EmbedOptions
+from worker.options import parse_options
 
 
 def test_what_is_not_set_is_left_out():
-    assert EmbedOptions.parse({}).canonical() == {}
-    assert EmbedOptions.parse({"fps": None}).canonical() == {}
+    assert parse_options({}).canonical() == {}
+    assert parse_options({"fps": None}).canonical() == {}
 
 
 def test_equal_options_are_equal_however_they_were_written():
-    assert EmbedOptions.parse({"fps": 2, "max_frames": 8}) == EmbedOptions.parse({"max_frames": 8, "fps": 2.0})
-    assert json.dumps(EmbedOptions.parse({"fps": 2}).canonical()) == '{"fps": 2.0}'
+    assert parse_options({"fps": 2, "max_frames": 8}) == parse_options({"max_frames": 8, "fps": 2.0})
+    assert json.dumps(parse_options({"fps": 2}).canonical()) == '{"fps": 2.0}'
 
 
 @pytest.mark.parametrize(
@@ -41,12 +42,12 @@ def test_equal_options_are_equal_however_they_were_written():
 )
 def test_an_impossible_option_is_named(values: dict[str, object], sentence: str):
     with pytest.raises(InvalidOptions, match=sentence):
-        EmbedOptions.parse(values)
+        parse_options(values)
 
 
 def test_a_huge_value_does_not_fill_the_message():
     with pytest.raises(InvalidOptions) as caught:
-        EmbedOptions.parse({"dtype": "x" * 100_000})
+        parse_options({"dtype": "x" * 100_000})
     assert len(caught.value.message) < 300
 
 
@@ -58,5 +59,5 @@ def test_a_huge_value_does_not_fill_the_message():
     dtype=st.none() | st.sampled_from(["bfloat16", "float16", "float32"]),
 )
 def test_options_survive_the_database(**values: object):
-    options = EmbedOptions.parse(values)
-    assert EmbedOptions.parse(json.loads(json.dumps(options.canonical()))) == options
+    options = parse_options(values)
+    assert parse_options(json.loads(json.dumps(options.canonical()))) == options

@@ -8,9 +8,10 @@ from uuid import UUID
 
 from rich.console import Console
 
+from glm4v_client.states import ItemState, JobState, MediaKind
 from tests.claimed import embedding
 from worker.folder import OutputFolder
-from worker.records import ItemRecord, ItemState, JobProgress, JobState, MediaKind
+from worker.records import ItemRecord, JobProgress
 from worker.report import as_json, summary_table, totals
 
 FOLDER = OutputFolder(Path("/results"))

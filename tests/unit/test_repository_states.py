@@ -11,10 +11,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, precondition, rule
 
+from glm4v_client.states import ItemState
 from tests.repositories import LEASE, MODEL, check_counters, embedding, make_job, succeeded
 from worker.database import create_engine, migrate
 from worker.errors import JobCancelled
-from worker.records import ClaimedItem, Failed, ItemState, JobRecord, Outcome, Released, Retry, Succeeded
+from worker.records import ClaimedItem, Failed, JobRecord, Outcome, Released, Retry, Succeeded
 from worker.repository import Repository
 
 MAX_ATTEMPTS = 3

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from glm4v_client.states import MediaKind
 from worker.errors import (
     CorruptMedia,
     DatabaseUnavailable,
@@ -19,7 +20,7 @@ from worker.errors import (
     StorageUnavailable,
     WorkerStopping,
 )
-from worker.records import ClaimedItem, Failed, MediaKind, Released, Retry
+from worker.records import ClaimedItem, Failed, Released, Retry
 from worker.retry import RetryPolicy
 
 POLICY = RetryPolicy(max_attempts=5, base_seconds=2, limit_seconds=10)

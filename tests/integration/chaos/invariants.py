@@ -10,8 +10,9 @@ from uuid import UUID
 
 from sqlalchemy import Engine, Row, select
 
+from glm4v_client.states import ItemState
 from worker.audit import Audit, Fault
-from worker.records import ItemState, JobProgress
+from worker.records import JobProgress
 from worker.repository import Repository
 from worker.storage import Storage
 from worker.tables import Embedding, Item

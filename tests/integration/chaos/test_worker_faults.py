@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
+from glm4v_client.states import ItemState
 from tests.cluster import Cluster
 from tests.integration.chaos.conftest import Scale
 from tests.integration.chaos.media import Lot, deadly_picture
-from worker.records import ItemState
 
 Settle = Callable[..., None]
 

@@ -12,10 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import Engine, text
 
+from glm4v_client.states import ItemState
 from tests.repositories import LEASE, MODEL, check_counters, embedding, item_ids, make_job, sources, succeeded
 from tests.servers import Postgres
 from worker.database import create_engine
-from worker.records import ClaimedItem, Failed, ItemState, Outcome, Released, Retry, Succeeded
+from worker.records import ClaimedItem, Failed, Outcome, Released, Retry, Succeeded
 from worker.repository import Repository
 
 WORKERS = 12

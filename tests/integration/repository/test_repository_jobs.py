@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from glm4v_client.states import ItemState, JobState, MediaKind
 from tests.repositories import (
     LEASE,
     MODEL,
@@ -22,16 +23,7 @@ from worker.errors import (
     JobClosed,
     JobNotFound,
 )
-from worker.records import (
-    Failed,
-    ItemState,
-    JobState,
-    MediaKind,
-    NewJob,
-    Released,
-    Retry,
-    Source,
-)
+from worker.records import Failed, NewJob, Released, Retry, Source
 from worker.repository import Repository
 from worker.uuid7 import uuid7
 

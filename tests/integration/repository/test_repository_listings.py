@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from glm4v_client.states import ItemState, JobState
 from tests.repositories import (
     claim_all,
     make_job,
@@ -10,11 +11,7 @@ from tests.repositories import (
 from worker.errors import (
     ItemNotFound,
 )
-from worker.records import (
-    Failed,
-    ItemState,
-    JobState,
-)
+from worker.records import Failed
 from worker.repository import Repository
 
 

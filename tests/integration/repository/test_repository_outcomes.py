@@ -4,6 +4,7 @@ import itertools
 
 from sqlalchemy import Engine
 
+from glm4v_client.states import ItemState, JobState, MediaKind
 from tests.repositories import (
     LEASE,
     MODEL,
@@ -16,16 +17,7 @@ from tests.repositories import (
     states,
     succeeded,
 )
-from worker.records import (
-    Failed,
-    ItemState,
-    JobState,
-    MediaKind,
-    Recorded,
-    Released,
-    Retry,
-    Succeeded,
-)
+from worker.records import Failed, Recorded, Released, Retry, Succeeded
 from worker.repository import Repository
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from sqlalchemy import Engine, text
 
+from glm4v_client.states import ItemState, JobState
 from tests.repositories import (
     LEASE,
     MODEL,
@@ -13,14 +14,7 @@ from tests.repositories import (
     states,
     succeeded,
 )
-from worker.records import (
-    ItemState,
-    JobState,
-    Reconciled,
-    Released,
-    Renewal,
-    Retry,
-)
+from worker.records import Reconciled, Released, Renewal, Retry
 from worker.repository import Repository
 
 
