@@ -54,7 +54,7 @@ class JobRequest(Request):
     items: Items = Field(default_factory=list, description="sources, as text or with kind and options")
     model: Text | None = Field(None, description="which model's workers embed it; the service's own if not set")
     priority: Priority = Field(DEFAULT_PRIORITY, description="0 to 9; the larger number runs first")
-    options: EmbedOptions = Field(default_factory=EmbedOptions, description="for every item that has none of its own")
+    options: EmbedOptions = Field(EmbedOptions(), description="for every item that has none of its own")
     labels: Labels = Field(default_factory=dict, description="your own notes, shown and searchable")
     webhook: HttpUrl | None = Field(None, description="is sent the job when it has ended")
     closed: bool = Field(True, description="false: more items follow; close the job after the last of them")
