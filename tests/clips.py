@@ -11,6 +11,7 @@ from typing import Any
 import av
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 Frame = npt.NDArray[np.uint8]
 
@@ -107,3 +108,50 @@ def _add_sound(container: Any) -> Any:
         frame.pts = number * 1024
         container.mux(stream.encode(frame))
     return stream
+
+
+B_FRAMES = {"x264-params": "bframes=3:keyint=12:min-keyint=12:open-gop=1"}
+
+#: Container and codec of 90 frames at 30 a second.
+CLIPS: dict[str, dict[str, Any]] = {
+    "h264.mp4": {},
+    "h264.mov": {},
+    "fragmented.mp4": {"container_options": {"movflags": "frag_keyframe+empty_moov"}},
+    "h264.mkv": {},
+    "no_duration.mkv": {"container_options": {"live": "1"}},
+    "vp8.webm": {"codec": "libvpx", "options": {"auto-alt-ref": "1", "lag-in-frames": "16", "quality": "realtime"}},
+    "vp9.webm": {"codec": "libvpx-vp9", "options": {"auto-alt-ref": "1", "lag-in-frames": "16", "cpu-used": "8"}},
+    "mpeg4.avi": {"codec": "mpeg4", "options": {"bf": "2"}},
+    "h264.avi": {},
+    "h264.ts": {},
+    "h264.flv": {},
+    "elementary.h264": {},
+    "open_gop.mp4": {"options": B_FRAMES},
+    "open_gop.ts": {"options": B_FRAMES},
+    "with_sound.mp4": {"with_audio": True},
+    "hevc.mp4": {"codec": "libx265", "options": {"x265-params": "log-level=none"}},
+    "mjpeg.avi": {"codec": "mjpeg", "pix_fmt": "yuvj420p"},
+    "full_chroma.mkv": {"pix_fmt": "yuv444p"},
+}
+
+
+class NumberedClips:
+    """Clips of CLIPS, each written when it is first asked for."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def __call__(self, name: str) -> Path:
+        path = self._directory / name
+        return path if path.exists() else write_numbered_clip(path, 90, **CLIPS[name])
+
+
+def write_animation(path: Path, **options: Any) -> Path:
+    frames = [Image.fromarray(numbered_frame(number)) for number in range(12)]
+    frames[0].save(path, save_all=True, append_images=frames[1:], **options)
+    return path
+
+
+def packet_places(path: Path) -> list[tuple[int, int]]:
+    with av.open(str(path)) as container:
+        return [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
@@ -17,52 +16,26 @@ from torchvision.transforms.v2 import functional as tvF
 
 from glm4v_core.media_errors import (
     CorruptMedia,
-    EmptyMedia,
-    NoVideoStream,
-    TooLong,
-    TooManyFrames,
-    TooManyPixels,
-    UnsupportedMedia,
 )
 from glm4v_core.processing import Glm4vVideoProcessor
 from glm4v_core.sampling import SAMPLERS, Sampler
 from glm4v_core.video_reading import open_video
-from tests.clips import numbered_frame, read_number, remux, write_clip, write_numbered_clip, write_sound_only
-
-B_FRAMES = {"x264-params": "bframes=3:keyint=12:min-keyint=12:open-gop=1"}
-
-# Container and codec of 90 frames at 30 a second.
-CLIPS: dict[str, dict[str, Any]] = {
-    "h264.mp4": {},
-    "h264.mov": {},
-    "fragmented.mp4": {"container_options": {"movflags": "frag_keyframe+empty_moov"}},
-    "h264.mkv": {},
-    "no_duration.mkv": {"container_options": {"live": "1"}},
-    "vp8.webm": {"codec": "libvpx", "options": {"auto-alt-ref": "1", "lag-in-frames": "16", "quality": "realtime"}},
-    "vp9.webm": {"codec": "libvpx-vp9", "options": {"auto-alt-ref": "1", "lag-in-frames": "16", "cpu-used": "8"}},
-    "mpeg4.avi": {"codec": "mpeg4", "options": {"bf": "2"}},
-    "h264.avi": {},
-    "h264.ts": {},
-    "h264.flv": {},
-    "elementary.h264": {},
-    "open_gop.mp4": {"options": B_FRAMES},
-    "open_gop.ts": {"options": B_FRAMES},
-    "with_sound.mp4": {"with_audio": True},
-    "hevc.mp4": {"codec": "libx265", "options": {"x265-params": "log-level=none"}},
-    "mjpeg.avi": {"codec": "mjpeg", "pix_fmt": "yuvj420p"},
-    "full_chroma.mkv": {"pix_fmt": "yuv444p"},
-}
+from tests.clips import (
+    B_FRAMES,
+    CLIPS,
+    NumberedClips,
+    numbered_frame,
+    packet_places,
+    read_number,
+    remux,
+    write_clip,
+    write_numbered_clip,
+)
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    directory = tmp_path_factory.mktemp("clips")
-
-    def written(name: str) -> Path:
-        path = directory / name
-        return path if path.exists() else write_numbered_clip(path, 90, **CLIPS[name])
-
-    return written
+def clip(tmp_path_factory: pytest.TempPathFactory) -> NumberedClips:
+    return NumberedClips(tmp_path_factory.mktemp("clips"))
 
 
 def numbers(path: Path, indices: list[int]) -> list[int]:
@@ -74,7 +47,7 @@ def numbers(path: Path, indices: list[int]) -> list[int]:
 
 
 @pytest.mark.parametrize("name", CLIPS)
-def test_every_frame_is_counted_and_found(clip: Callable[[str], Path], name: str) -> None:
+def test_every_frame_is_counted_and_found(clip: NumberedClips, name: str) -> None:
     with open_video(clip(name)) as source:
         assert source.metadata.total_num_frames == 90
         assert source.metadata.fps == 30
@@ -86,9 +59,7 @@ def test_every_frame_is_counted_and_found(clip: Callable[[str], Path], name: str
 
 @pytest.mark.parametrize("name", ["h264.mp4", "open_gop.ts", "vp9.webm", "elementary.h264"])
 @pytest.mark.parametrize("indices", [[0], [89], [13, 14, 40, 40, 77], [11, 12, 13], []])
-def test_chosen_frames_are_the_ones_of_a_full_reading(
-    clip: Callable[[str], Path], name: str, indices: list[int]
-) -> None:
+def test_chosen_frames_are_the_ones_of_a_full_reading(clip: NumberedClips, name: str, indices: list[int]) -> None:
     with open_video(clip(name)) as source:
         every = list(source.frames(range(90)))
         chosen = list(source.frames(indices))
@@ -96,7 +67,7 @@ def test_chosen_frames_are_the_ones_of_a_full_reading(
     assert all(torch.equal(frame, every[index]) for frame, index in zip(chosen, indices, strict=True))
 
 
-def test_the_number_of_threads_changes_nothing(clip: Callable[[str], Path]) -> None:
+def test_the_number_of_threads_changes_nothing(clip: NumberedClips) -> None:
     with open_video(clip("open_gop.mp4"), threads=1) as one, open_video(clip("open_gop.mp4"), threads=8) as many:
         pairs = zip(one.frames(range(90)), many.frames(range(90)), strict=True)
         assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
@@ -191,7 +162,7 @@ def test_a_variable_rate_has_the_times_at_which_frames_are_shown(tmp_path: Path)
     assert set(features.timestamps[0]) <= set(source.timestamps)
 
 
-def test_a_first_timestamp_other_than_zero_is_no_frame(clip: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_first_timestamp_other_than_zero_is_no_frame(clip: NumberedClips, tmp_path: Path) -> None:
     late = remux(clip("h264.mp4"), tmp_path / "late.mp4", shift=15360 * 7)
     with open_video(late) as source:
         assert source.timestamps[0] == 0
@@ -199,7 +170,7 @@ def test_a_first_timestamp_other_than_zero_is_no_frame(clip: Callable[[str], Pat
     assert numbers(late, [0, 50]) == [0, 50]
 
 
-def test_an_edit_list_is_obeyed(clip: Callable[[str], Path], tmp_path: Path) -> None:
+def test_an_edit_list_is_obeyed(clip: NumberedClips, tmp_path: Path) -> None:
     # Packets from before time zero are kept for decoding, and an edit list hides them.
     cut = remux(clip("h264.mp4"), tmp_path / "cut.mp4", shift=-15 * 512, options={"avoid_negative_ts": "disabled"})
     with open_video(cut) as source:
@@ -207,9 +178,7 @@ def test_an_edit_list_is_obeyed(clip: Callable[[str], Path], tmp_path: Path) -> 
         assert [read_number(frame) for frame in source.frames(range(75))] == list(range(15, 90))
 
 
-def test_a_recording_that_begins_between_key_frames_begins_at_the_next(
-    clip: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_a_recording_that_begins_between_key_frames_begins_at_the_next(clip: NumberedClips, tmp_path: Path) -> None:
     whole = clip("open_gop.ts").read_bytes()
     tail = tmp_path / "tail.ts"
     tail.write_bytes(whole[188 * 40 :])
@@ -240,7 +209,7 @@ def test_the_best_of_several_video_streams_is_read(media_dir: Path) -> None:
         assert source.metadata.total_num_frames == 390
 
 
-def test_cover_art_is_no_video(clip: Callable[[str], Path], tmp_path: Path) -> None:
+def test_cover_art_is_no_video(clip: NumberedClips, tmp_path: Path) -> None:
     path = tmp_path / "covered.mp4"
     cover = BytesIO()
     Image.new("RGB", (1200, 1200), (255, 0, 0)).save(cover, "JPEG")
@@ -289,194 +258,9 @@ def test_a_path_gives_what_its_decoded_frames_give(media_dir: Path, name: str, s
     assert from_path.timestamps == from_array.timestamps
 
 
-def test_paths_and_arrays_may_be_mixed(clip: Callable[[str], Path]) -> None:
+def test_paths_and_arrays_may_be_mixed(clip: NumberedClips) -> None:
     features = Glm4vVideoProcessor()(
         [clip("h264.mp4"), np.zeros((4, 60, 80, 3), dtype=np.uint8)],
         video_metadata=[None, {"total_num_frames": 4, "fps": 2, "duration": 2}],
     )
     assert features.video_grid_thw[:, 0].tolist() == [3, 2]
-
-
-# Animations
-
-
-def animation(path: Path, **options: Any) -> Path:
-    frames = [Image.fromarray(numbered_frame(number)) for number in range(12)]
-    frames[0].save(path, save_all=True, append_images=frames[1:], **options)
-    return path
-
-
-@pytest.mark.parametrize("suffix", ["gif", "webp", "png", "avif"])
-def test_animated_images_are_clips(tmp_path: Path, suffix: str) -> None:
-    path = animation(tmp_path / f"animation.{suffix}", duration=40)
-    with open_video(path) as source:
-        assert source.metadata.total_num_frames == 12
-        assert source.metadata.fps == pytest.approx(25)
-        assert source.timestamps == pytest.approx([number / 25 for number in range(12)])
-        assert [read_number(frame) for frame in source.frames([0, 5, 5, 11])] == [0, 5, 5, 11]
-
-
-def test_frames_of_an_animation_are_shown_as_long_as_each_asks(tmp_path: Path) -> None:
-    path = animation(tmp_path / "uneven.gif", duration=[100, 500] * 6)
-    with open_video(path) as source:
-        assert source.timestamps[:4] == pytest.approx([0.0, 0.1, 0.6, 0.7])
-        assert source.metadata.duration == pytest.approx(3.6)
-
-
-def test_an_animation_without_delays_runs_as_in_a_browser(tmp_path: Path) -> None:
-    with open_video(animation(tmp_path / "fast.gif", duration=0)) as source:
-        assert source.metadata.fps == pytest.approx(10)
-
-
-def test_an_animations_transparency_is_white(tmp_path: Path) -> None:
-    frames = [Image.new("RGBA", (40, 40), (0, 0, 255, 0)), Image.new("RGBA", (40, 40), (255, 0, 0, 255))]
-    path = tmp_path / "clear.webp"
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=100, lossless=True)
-    with open_video(path) as source:
-        first, second = source.frames([0, 1])
-    assert first[:, 20, 20].tolist() == [255, 255, 255]
-    assert second[:, 20, 20].tolist() == [255, 0, 0]
-
-
-def test_a_real_gif_is_a_clip(media_dir: Path) -> None:
-    features = Glm4vVideoProcessor()(media_dir / "newtonscradle.gif")
-    assert features.video_grid_thw.shape == (1, 3)
-    with open_video(media_dir / "newtonscradle.gif") as source:
-        assert source.metadata.total_num_frames == 36
-
-
-@pytest.mark.parametrize("share", [0.05, 0.5, 0.99])
-def test_an_animation_cut_short_is_corrupt(media_dir: Path, tmp_path: Path, share: float) -> None:
-    whole = (media_dir / "newtonscradle.gif").read_bytes()
-    path = tmp_path / "cut.gif"
-    path.write_bytes(whole[: int(len(whole) * share)])
-    with pytest.raises(CorruptMedia, match="cut short"):
-        open_video(path)
-
-
-@pytest.mark.parametrize("name", ["rocket.jpg", "chelsea.png"])
-def test_a_still_image_is_no_clip(media_dir: Path, name: str) -> None:
-    with pytest.raises(UnsupportedMedia, match="still image"):
-        open_video(media_dir / name)
-
-
-# What is wrong with a file
-
-
-def test_a_file_with_sound_only_has_no_video_stream(tmp_path: Path) -> None:
-    with pytest.raises(NoVideoStream, match="no video"):
-        open_video(write_sound_only(tmp_path / "song.mp4"))
-
-
-@pytest.mark.parametrize("name", ["h264.mkv", "vp9.webm", "mpeg4.avi", "front_index.mp4"])
-def test_a_clip_cut_short_says_how_much_is_left(clip: Callable[[str], Path], tmp_path: Path, name: str) -> None:
-    path = tmp_path / name
-    source = clip("h264.mp4" if name == "front_index.mp4" else name)
-    if name == "front_index.mp4":
-        source = remux(source, tmp_path / "whole.mp4", options={"movflags": "faststart"})
-    path.write_bytes(source.read_bytes()[: int(source.stat().st_size * 0.6)])
-    with pytest.raises(CorruptMedia, match=r"\d+ of 90 frames are whole"):
-        open_video(path)
-
-
-def test_a_clip_that_lost_its_index_is_corrupt(clip: Callable[[str], Path], tmp_path: Path) -> None:
-    path = tmp_path / "cut.mp4"
-    path.write_bytes(clip("h264.mp4").read_bytes()[:2500])
-    with pytest.raises(CorruptMedia, match="cut short"):
-        open_video(path)
-
-
-def packet_places(path: Path) -> list[tuple[int, int]]:
-    with av.open(str(path)) as container:
-        return [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
-
-
-@pytest.mark.parametrize("name", ["h264.mp4", "vp9.webm", "mpeg4.avi"])
-def test_a_damaged_packet_in_the_middle_is_an_error(clip: Callable[[str], Path], tmp_path: Path, name: str) -> None:
-    source = write_clip(tmp_path / name, noisy_frames(30), **CLIPS[name])
-    data = bytearray(source.read_bytes())
-    for start, size in packet_places(source)[12:16]:
-        data[start + 16 : start + size] = np.random.default_rng(0).bytes(size - 16)
-    source.write_bytes(data)
-    with pytest.raises(CorruptMedia, match="damaged"), open_video(source) as opened:
-        list(opened.frames(range(opened.metadata.total_num_frames)))
-
-
-def noisy_frames(count: int) -> list[np.ndarray]:
-    random = np.random.default_rng(0)
-    return [random.integers(0, 256, (96, 192, 3), dtype=np.uint8) for _ in range(count)]
-
-
-@pytest.mark.parametrize(
-    ("content", "error"),
-    [
-        (b"", EmptyMedia),
-        (b"buy milk and eggs, and do not forget the bread", UnsupportedMedia),
-        (b"\x1aE\xdf\xa3" + bytes(60), CorruptMedia),
-        (b"\x00\x00\x00\x18ftypisom" + bytes(60), CorruptMedia),
-    ],
-)
-def test_what_is_no_video_is_told_from_what_is_damaged(tmp_path: Path, content: bytes, error: type[Exception]) -> None:
-    path = tmp_path / "clip.mp4"
-    path.write_bytes(content)
-    with pytest.raises(error):
-        open_video(path)
-
-
-@pytest.mark.parametrize("playlist", ["#EXTM3U\n#EXTINF:3,\n{}\n#EXT-X-ENDLIST\n", "ffconcat version 1.0\nfile {}\n"])
-def test_a_playlist_cannot_make_us_read_another_file(
-    clip: Callable[[str], Path], tmp_path: Path, playlist: str
-) -> None:
-    path = tmp_path / "clip.mp4"
-    path.write_text(playlist.format(clip("h264.ts")))
-    with pytest.raises(UnsupportedMedia):
-        open_video(path)
-
-
-def test_a_name_like_an_address_is_a_name(
-    clip: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("http:clip.mp4").write_bytes(clip("h264.mp4").read_bytes())
-    assert numbers(Path("http:clip.mp4"), [7]) == [7]
-
-
-def test_a_missing_file_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        open_video(tmp_path / "none.mp4")
-
-
-@pytest.mark.parametrize("name", ["h264.mp4", "animation.gif"])
-@pytest.mark.parametrize(
-    ("limits", "error"),
-    [
-        ({"max_frames_total": 11}, TooManyFrames),
-        ({"max_pixels": 192 * 96 - 1}, TooManyPixels),
-        ({"max_duration": 0.4}, TooLong),
-    ],
-)
-def test_limits_have_errors_of_their_own(
-    clip: Callable[[str], Path], tmp_path: Path, name: str, limits: dict[str, Any], error: type[Exception]
-) -> None:
-    path = animation(tmp_path / name, duration=40) if name.endswith(".gif") else clip(name)
-    with pytest.raises(error):
-        open_video(path, **limits)
-
-
-def test_limits_that_are_met_change_nothing(clip: Callable[[str], Path]) -> None:
-    with open_video(clip("h264.mp4"), max_frames_total=90, max_pixels=192 * 96, max_duration=3.0) as source:
-        assert source.metadata.total_num_frames == 90
-
-
-@pytest.mark.parametrize("indices", [[1, 0], [-1], [90], [0, 90]])
-def test_frames_that_cannot_be_read_in_one_pass_are_refused(clip: Callable[[str], Path], indices: list[int]) -> None:
-    with open_video(clip("h264.mp4")) as source, pytest.raises(ValueError, match="frame indices"):
-        list(source.frames(indices))
-
-
-def test_a_reading_that_is_given_up_leaves_nothing_open(clip: Callable[[str], Path]) -> None:
-    with open_video(clip("h264.mp4")) as source:
-        frames = source.frames(range(90))
-        next(frames)
-        frames.close()  # type: ignore[attr-defined]
-        assert [read_number(frame) for frame in source.frames([3])] == [3]
