@@ -2,58 +2,69 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import hf_hub_url, snapshot_download
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 
-from glm4v_core.weights import INDEX_NAME, WEIGHTS_NAME, CheckpointError, visual_shards
-
-_CONFIGURATIONS = ["config.json", "preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json"]
+from glm4v_core.fetched import FetchedTowers
+from glm4v_core.tower_fetch import CONFIGURATIONS, Progress, fetch_tower
+from glm4v_core.weights import INDEX_NAME, WEIGHTS_NAME, CheckpointError, weight_files
 
 
 def fetch_checkpoint(name: str | Path, revision: str | None = None) -> Path:
-    """The directory itself, or the hub's model of that name, downloaded into the hub's cache.
+    """The directory itself, or that of the hub's model of that name.
 
-    Of a sharded model only the shards that hold the tower are downloaded, with a progress bar; a broken download goes
-    on where it stopped.
+    A hub model is looked for among the towers that were fetched alone, then in the hub client's cache; what is in
+    neither is downloaded, the tower's tensors only, with a progress bar. A broken download goes on where it stopped.
 
     Raises:
         CheckpointError: it is neither a directory nor a model that the hub gives out; the message says what to do.
     """
     if Path(name).is_dir():
         return Path(name)
+    check_hub_id(str(name))
+    found = FetchedTowers().find(str(name), revision) or _in_hub_cache(str(name), revision)
+    return found or _download(str(name), revision)
+
+
+def check_hub_id(name: str) -> None:
+    """Raises CheckpointError when no model on the hub can have this name."""
     try:
-        directory = Path(snapshot_download(str(name), revision=revision, allow_patterns=[*_CONFIGURATIONS, INDEX_NAME]))
-        weights = [WEIGHTS_NAME]
-        if (directory / INDEX_NAME).is_file():
-            weights = visual_shards(json.loads((directory / INDEX_NAME).read_text())["weight_map"])
-        return Path(
-            snapshot_download(str(name), revision=revision, allow_patterns=[*_CONFIGURATIONS, INDEX_NAME, *weights])
-        )
+        hf_hub_url(name, "config.json")
     except HFValidationError as error:
         raise CheckpointError(
-            f"no directory {name!s}, and that is not the form of a hub id such as 'zai-org/GLM-4.1V-9B-Thinking'"
+            f"no directory {name}, and that is not the form of a hub id such as 'zai-org/GLM-4.1V-9B-Thinking'"
         ) from error
-    except GatedRepoError as error:
-        raise CheckpointError(f"{name} is gated: accept its terms on its page, then run `hf auth login`") from error
-    except RevisionNotFoundError as error:
-        raise CheckpointError(f"{name} has no revision {revision!r}") from error
-    except RepositoryNotFoundError as error:
-        raise CheckpointError(
-            f"no directory {name!s}, and the hub has no model of that name that you may read"
-        ) from error
-    except LocalEntryNotFoundError as error:
-        raise CheckpointError(
-            f"no directory {name!s}, and the hub cannot be reached: check the network, or pass the model's directory"
-        ) from error
-    except HfHubHTTPError as error:
-        raise CheckpointError(f"the hub refused {name}: {error}") from error
+
+
+def _in_hub_cache(name: str, revision: str | None) -> Path | None:
+    """The directory of a model that `hf download` or another program has downloaded whole."""
+    try:
+        snapshot = Path(
+            snapshot_download(
+                name,
+                revision=revision,
+                local_files_only=True,
+                allow_patterns=[*CONFIGURATIONS, INDEX_NAME, WEIGHTS_NAME],
+            )
+        )
+        weight_files(snapshot)
+    except (LocalEntryNotFoundError, CheckpointError):
+        return None
+    return snapshot
+
+
+def _download(name: str, revision: str | None) -> Path:
+    bar = tqdm(desc=f"tower of {name}", unit="B", unit_scale=True, disable=None)  # type: ignore[no-untyped-call]
+    with bar:
+        return fetch_tower(name, revision, progress=_shown_on(bar))
+
+
+def _shown_on(bar: tqdm) -> Progress:
+    def show(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    return show

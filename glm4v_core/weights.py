@@ -59,7 +59,7 @@ def read_visual_tensors(directory: str | Path) -> dict[str, Tensor]:
         CheckpointError: the directory holds no weights, or none of them is the tower's.
     """
     tensors: dict[str, Tensor] = {}
-    for file in _weight_files(Path(directory)):
+    for file in weight_files(Path(directory)):
         with safe_open(file, framework="pt") as weights:
             names = {name: visual_name(name) for name in list(weights.keys())}
             if "patch_embed.proj.weight" in names:
@@ -70,28 +70,58 @@ def read_visual_tensors(directory: str | Path) -> dict[str, Tensor]:
     return tensors
 
 
+def weight_files(directory: Path) -> list[Path]:
+    """The files of a checkpoint that hold the tower, all of them there.
+
+    Raises:
+        CheckpointError: some are missing, or it is unclear which they are.
+    """
+    index = directory / INDEX_NAME
+    if index.is_file():
+        files = [directory / shard for shard in visual_shards(json.loads(index.read_text())["weight_map"])]
+    elif (directory / WEIGHTS_NAME).is_file():
+        files = [directory / WEIGHTS_NAME]
+    else:
+        files = sorted(directory.glob("*.safetensors"))
+    if len(files) != 1 and not index.is_file():
+        found = f"{len(files)} safetensors files and no {INDEX_NAME}" if files else "no safetensors file"
+        raise CheckpointError(f"{found} in {directory}: expected {WEIGHTS_NAME} or a sharded checkpoint with its index")
+    if absent := [file.name for file in files if not file.is_file()]:
+        raise CheckpointError(f"{directory} lacks {', '.join(absent[:_NAMED_IN_ERRORS])}, which its index names")
+    return files
+
+
 def load_tensors(model: nn.Module, tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> None:
     """Give a model its tensors, without a copy where the dtype is already right.
 
     Raises:
         CheckpointError: tensors are missing, left over or of another shape; the message names the first few.
     """
+    check_shapes(model, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
+    model.load_state_dict({name: tensor.to(dtype or tensor.dtype) for name, tensor in tensors.items()}, assign=True)
+
+
+def check_shapes(model: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Compare a model with the tensors that a checkpoint has for it, by name and shape alone.
+
+    Raises:
+        CheckpointError: tensors are missing, left over or of another shape; the message names the first few.
+    """
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     problems = [
-        _listing("missing", wanted.keys() - tensors.keys()),
-        _listing("unexpected", tensors.keys() - wanted.keys()),
+        _listing("missing", wanted.keys() - shapes.keys()),
+        _listing("unexpected", shapes.keys() - wanted.keys()),
         _listing(
             "of another shape",
             (
-                f"{name} {tuple(tensors[name].shape)} instead of {shape}"
+                f"{name} {shapes[name]} instead of {shape}"
                 for name, shape in wanted.items()
-                if name in tensors and tuple(tensors[name].shape) != shape
+                if name in shapes and shapes[name] != shape
             ),
         ),
     ]
     if any(problems):
         raise CheckpointError(f"the checkpoint does not fit the configuration: {'; '.join(filter(None, problems))}")
-    model.load_state_dict({name: tensor.to(dtype or tensor.dtype) for name, tensor in tensors.items()}, assign=True)
 
 
 def save_visual_tensors(model: nn.Module, directory: Path) -> None:
@@ -109,22 +139,6 @@ def weights_digest(model: nn.Module) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(memoryview(tensor.detach().cpu().contiguous().view(torch.uint8).numpy()).cast("B"))
     return digest.hexdigest()
-
-
-def _weight_files(directory: Path) -> list[Path]:
-    index = directory / INDEX_NAME
-    if index.is_file():
-        files = [directory / shard for shard in visual_shards(json.loads(index.read_text())["weight_map"])]
-    elif (directory / WEIGHTS_NAME).is_file():
-        files = [directory / WEIGHTS_NAME]
-    else:
-        files = sorted(directory.glob("*.safetensors"))
-    if len(files) != 1 and not index.is_file():
-        found = f"{len(files)} safetensors files and no {INDEX_NAME}" if files else "no safetensors file"
-        raise CheckpointError(f"{found} in {directory}: expected {WEIGHTS_NAME} or a sharded checkpoint with its index")
-    if absent := [file.name for file in files if not file.is_file()]:
-        raise CheckpointError(f"{directory} lacks {', '.join(absent[:_NAMED_IN_ERRORS])}, which its index names")
-    return files
 
 
 def _listing(what: str, names: Iterable[str]) -> str:

@@ -50,39 +50,46 @@ def model(tmp_path: Path) -> Path:
     return folder
 
 
-def load(hub_url: str, cache: Path, *arguments: str) -> str:
+def run(program: str, hub_url: str, home: Path, *arguments: str) -> str:
     """In a process of its own: the hub client reads its environment when it is imported."""
-    environment = os.environ | {"HF_ENDPOINT": hub_url, "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1"}
+    environment = os.environ | {"HF_ENDPOINT": hub_url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
     result = subprocess.run(
-        [sys.executable, "-c", LOAD, *arguments], env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", program, *arguments], env=environment, capture_output=True, text=True, timeout=120
     )
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()
 
 
-def test_only_the_shards_that_hold_the_tower_are_downloaded_and_only_once(model: Path, tmp_path: Path) -> None:
+def test_only_the_tower_is_downloaded_and_only_once(model: Path, tmp_path: Path) -> None:
     with HubServer(NAME, model) as hub:
-        assert load(hub.url, tmp_path / "cache", NAME) == "loaded 1"
-        assert sorted(hub.downloaded) == [
+        assert run(LOAD, hub.url, tmp_path / "home", NAME) == "loaded 1"
+        assert set(hub.downloaded) == {
             "config.json",
             "model-00002-of-00003.safetensors",
             "model.safetensors.index.json",
             "preprocessor_config.json",
-        ]
+        }
+        assert all(request.range for request in hub.asked if request.file.endswith(".safetensors"))
+        requests = len(hub.asked)
 
-        assert load(hub.url, tmp_path / "cache", NAME) == "loaded 1"
-        assert len(hub.downloaded) == 4
+        assert run(LOAD, hub.url, tmp_path / "home", NAME) == "loaded 1"
+        assert len(hub.asked) == requests
+
+    assert run(LOAD, hub.url, tmp_path / "home", NAME) == "loaded 1"
 
 
-def test_a_model_in_the_cache_is_loaded_without_the_hub(model: Path, tmp_path: Path) -> None:
+def test_a_model_that_is_whole_in_the_hub_clients_cache_is_read_from_there(model: Path, tmp_path: Path) -> None:
+    download = "import sys; from huggingface_hub import snapshot_download; snapshot_download(sys.argv[1])"
     with HubServer(NAME, model) as hub:
-        load(hub.url, tmp_path / "cache", NAME)
+        run(download, hub.url, tmp_path / "home", NAME)
+        requests = len(hub.asked)
 
-    assert load(hub.url, tmp_path / "cache", NAME) == "loaded 1"
+        assert run(LOAD, hub.url, tmp_path / "home", NAME) == "loaded 1"
+        assert len(hub.asked) == requests
 
 
 def test_what_cannot_be_loaded_is_told_in_one_sentence(model: Path, tmp_path: Path) -> None:
     with HubServer(NAME, model) as hub:
-        assert "has no model of that name" in load(hub.url, tmp_path / "cache", "some-lab/other")
-        assert "not the form of a hub id" in load(hub.url, tmp_path / "cache", "no/such/directory")
-    assert "cannot be reached" in load(hub.url, tmp_path / "other-cache", NAME)
+        assert "has no model of that name" in run(LOAD, hub.url, tmp_path / "home", "some-lab/other")
+        assert "not the form of a hub id" in run(LOAD, hub.url, tmp_path / "home", "no/such/directory")
+    assert "cannot be reached" in run(LOAD, hub.url, tmp_path / "other-home", NAME)
