@@ -1,4 +1,4 @@
-"""The vision tower of GLM-4.1V, GLM-4.5V and GLM-4.6V.
+"""The vision tower of GLM-4.1V, GLM-4.5V, GLM-4.6V, GLM-OCR and GLM-5.3-Flash.
 
 Parameter names and shapes are those of the published checkpoints, so a Hugging Face state dict loads strictly.
 """
@@ -23,10 +23,11 @@ class Glm4vVisionModel(nn.Module):
         super().__init__()
         self.config = config
         self.patch_embed = PatchEmbedding(config)
-        self.post_conv_layernorm = RMSNorm(config)
-        self.embeddings = PositionEmbedding(config)
+        if config.has_position_table:
+            self.post_conv_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+            self.embeddings = PositionEmbedding(config)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
-        self.post_layernorm = RMSNorm(config)
+        self.post_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         merge = config.spatial_merge_size
         self.downsample = nn.Conv2d(config.hidden_size, config.out_hidden_size, kernel_size=merge, stride=merge)
         self.merger = Merger(config)
@@ -51,11 +52,9 @@ class Glm4vVisionModel(nn.Module):
                 f"grid_thw describes {batch.num_patches} patches of {self.config.patch_dim} values,"
                 f" but pixel_values has shape {tuple(pixel_values.shape)}"
             )
-        x = self.post_conv_layernorm(self.patch_embed(pixel_values))
+        x = self.patch_embed(pixel_values)
         context = self._segment_context(batch, x)
-        # The sum that runs through the blocks is kept in float32: in bfloat16 its roundings alone double the error of
-        # the whole tower (3.1 % against 1.8 % from float32 arithmetic, at full depth with random weights).
-        x = x.float() + self.embeddings(batch)
+        x = self._placed(x, batch)
         for block in self.blocks:
             x = block(x, context)
         return self.merger(self._merge_patches(self.post_layernorm(x)))
@@ -64,6 +63,14 @@ class Glm4vVisionModel(nn.Module):
         positions = batch.positions().to(x.device, non_blocking=True)
         cos, sin = axial_rotation(positions, self.config.head_dim, self.config.rope_theta)
         return SegmentContext.of(batch, cos, sin, x.dtype)
+
+    def _placed(self, x: Tensor, batch: PackedBatch) -> Tensor:
+        """Patches in float32, with their learned places where the tower has a table of them."""
+        # The sum that runs through the blocks is kept in float32: in bfloat16 its roundings alone double the error of
+        # the whole tower (3.1 % against 1.8 % from float32 arithmetic, at full depth with random weights).
+        if not self.config.has_position_table:
+            return x.float()
+        return self.post_conv_layernorm(x).float() + self.embeddings(batch)
 
     def _merge_patches(self, x: Tensor) -> Tensor:
         # A convolution whose stride is its kernel is one product over each cell; four neighbours in merge order are one
@@ -137,10 +144,12 @@ class PositionEmbedding(nn.Module):
 class Block(nn.Module):
     def __init__(self, config: Glm4vVisionConfig) -> None:
         super().__init__()
-        self.norm1 = RMSNorm(config)
+        self.norm1 = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.attn = Attention(config)
-        self.norm2 = RMSNorm(config)
-        self.mlp = SwiGLU(config.hidden_size, config.out_hidden_size)
+        self.norm2 = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = SwiGLU(
+            config.hidden_size, config.block_width, bias=config.has_block_biases, limit=config.swiglu_limit
+        )
 
     def forward(self, x: Tensor, context: SegmentContext) -> Tensor:
         x = x + self.attn(self.norm1(x), context)
@@ -153,32 +162,42 @@ class Attention(nn.Module):
         self.head_dim = config.head_dim
         self.dropout = config.attention_dropout
         self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=config.attention_bias)
-        self.proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.proj = nn.Linear(config.hidden_size, config.hidden_size, bias=config.has_block_biases)
+        self.has_norms = config.has_query_key_norm
+        if self.has_norms:
+            self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
+            self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
 
     def forward(self, x: Tensor, context: SegmentContext) -> Tensor:
         # (patches, 3 * hidden) -> three of (patches, heads, head_dim)
         query, key, value = self.qkv(x).view(len(x), 3, -1, self.head_dim).unbind(1)
+        if self.has_norms:
+            query, key = self.q_norm(query), self.k_norm(key)
         query, key = (rotate(part, context.cos, context.sin) for part in (query, key))
         dropout = self.dropout if self.training else 0.0
         return self.proj(segment_attention(query, key, value, context, dropout).flatten(1))
 
 
 class SwiGLU(nn.Module):
-    def __init__(self, width: int, inner: int) -> None:
+    def __init__(self, width: int, inner: int, *, bias: bool, limit: float | None) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(width, inner, bias=False)
-        self.up_proj = nn.Linear(width, inner, bias=False)
-        self.down_proj = nn.Linear(inner, width, bias=False)
+        self.gate_proj = nn.Linear(width, inner, bias=bias)
+        self.up_proj = nn.Linear(width, inner, bias=bias)
+        self.down_proj = nn.Linear(inner, width, bias=bias)
+        self.limit = limit
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        gate, up = self.gate_proj(x), self.up_proj(x)
+        if self.limit is not None:
+            gate, up = gate.clamp(max=self.limit), up.clamp(-self.limit, self.limit)
+        return self.down_proj(F.silu(gate) * up)
 
 
 class Merger(SwiGLU):
     """From merged patches to the width of the language model."""
 
     def __init__(self, config: Glm4vVisionConfig) -> None:
-        super().__init__(config.out_hidden_size, config.intermediate_size)
+        super().__init__(config.out_hidden_size, config.merger_width, bias=False, limit=config.swiglu_limit)
         self.proj = nn.Linear(config.out_hidden_size, config.out_hidden_size, bias=False)
         self.post_projection_norm = nn.LayerNorm(config.out_hidden_size)
 
@@ -189,10 +208,10 @@ class Merger(SwiGLU):
 class RMSNorm(nn.Module):
     """Root mean square norm with its statistics in float32 (Zhang and Sennrich, 2019)."""
 
-    def __init__(self, config: Glm4vVisionConfig) -> None:
+    def __init__(self, width: int, eps: float) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(config.hidden_size))
-        self.eps = config.rms_norm_eps
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
         normed = F.rms_norm(x.float(), self.weight.shape, self.weight.float(), self.eps)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from transformers.models.glm4v.configuration_glm4v import Glm4vVisionConfig as ReferenceConfig
-from transformers.models.glm4v.modeling_glm4v import Glm4vVisionModel as ReferenceModel
+from transformers import PreTrainedModel
+from transformers.models.auto import AutoConfig, AutoModel
 
 from glm4v_core import Glm4vVisionConfig, Glm4vVisionModel
 
@@ -20,13 +20,13 @@ def random_tower(config: Glm4vVisionConfig, dtype: torch.dtype = torch.float32) 
     return tower.to(dtype).eval()
 
 
-def reference_tower(tower: Glm4vVisionModel) -> ReferenceModel:
+def reference_tower(tower: Glm4vVisionModel, model_type: str | None = None) -> PreTrainedModel:
     """Shares the tensors, so the full model is held once; strict, so names and shapes are checkpoint's."""
     values = tower.config.to_dict()
-    config = ReferenceConfig(**{key: value for key, value in values.items() if key != "model_type"})
+    config = AutoConfig.for_model(**{**values, "model_type": model_type or values["model_type"]})
     config._attn_implementation = "sdpa"
     with torch.device("meta"):
-        reference = ReferenceModel(config)
+        reference = AutoModel.from_config(config)
     reference.load_state_dict(tower.state_dict(), strict=True, assign=True)
     # No part of a state dict; made here, the frequencies stay float32 as from_pretrained leaves them.
     reference.rotary_pos_emb = type(reference.rotary_pos_emb)(config)
@@ -34,7 +34,7 @@ def reference_tower(tower: Glm4vVisionModel) -> ReferenceModel:
 
 
 @torch.no_grad()
-def reference_tokens(reference: ReferenceModel, pixels: Tensor, grids: Sequence[tuple[int, int, int]]) -> Tensor:
+def reference_tokens(reference: PreTrainedModel, pixels: Tensor, grids: Sequence[tuple[int, int, int]]) -> Tensor:
     """As get_video_features does it: a video is flattened into one grid for each temporal patch."""
     frames = torch.tensor([(1, h, w) for t, h, w in grids for _ in range(t)])
     return reference(pixels, frames).pooler_output

@@ -19,6 +19,16 @@ WITH_BIAS = Glm4vVisionConfig(
 )
 
 
+OCR = Glm4vVisionConfig.from_dict(
+    {"model_type": "glm_ocr_vision", "depth": 3, "hidden_size": 128, "num_heads": 2, "out_hidden_size": 96}
+)
+NEXT = Glm4vVisionConfig.from_dict(
+    {"model_type": "glm5_next_vision", "depth": 3, "hidden_size": 128, "num_heads": 2, "out_hidden_size": 96}
+    # Low enough to cut values off on both sides; at the checkpoints' 10 random weights would never meet it.
+    | {"projection_intermediate_size": 160, "swiglu_limit": 0.05}
+)
+
+
 @lru_cache(maxsize=1)
 def shared_tower(config: Glm4vVisionConfig) -> Glm4vVisionModel:
     """For tests that leave it as it is: filling a full-width tower takes longer than running it."""
@@ -41,6 +51,8 @@ GRIDS = [
         pytest.param(WIDE_MERGER, id="other merger"),
         pytest.param(WITH_BIAS, id="attention bias"),
         pytest.param(FULL_WIDTH, id="full width"),
+        pytest.param(OCR, id="GLM-OCR"),
+        pytest.param(NEXT, id="GLM-5.3-Flash"),
     ],
 )
 @pytest.mark.parametrize("grids", GRIDS)
@@ -55,7 +67,36 @@ def test_tokens_are_the_references_in_float32(config: Glm4vVisionConfig, grids: 
     assert relative_error(tokens, reference_tokens(reference_tower(tower), pixels, grids)) <= 1e-5
 
 
-@pytest.mark.parametrize("config", [pytest.param(TINY, id="tiny"), pytest.param(FULL_WIDTH, id="full width")])
+@pytest.mark.parametrize(
+    ("model_type", "sizes"),
+    [
+        pytest.param("glm4v_moe_vision", {"intermediate_size": 10944}, id="GLM-4.5V and GLM-4.6V"),
+        pytest.param("glm_ocr_vision", {}, id="GLM-OCR"),
+        pytest.param("glm5_next_vision", {"out_hidden_size": 4096}, id="GLM-5.3-Flash"),
+    ],
+)
+def test_the_familys_towers_at_full_width_give_the_references_tokens(model_type: str, sizes: dict[str, int]) -> None:
+    config = Glm4vVisionConfig.from_dict({"model_type": model_type, "depth": 1, **sizes})
+    grids = [(1, 4, 6), (2, 2, 4)]
+    tower = random_tower(config)
+    pixels = random_patches(grids, config)
+
+    with torch.no_grad():
+        tokens = tower(pixels, grids)
+
+    reference = reference_tower(tower, model_type=model_type)
+    assert relative_error(tokens, reference_tokens(reference, pixels, grids)) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(TINY, id="tiny"),
+        pytest.param(FULL_WIDTH, id="full width"),
+        pytest.param(OCR, id="GLM-OCR"),
+        pytest.param(NEXT, id="GLM-5.3-Flash"),
+    ],
+)
 @pytest.mark.parametrize("grids", [GRIDS[2], GRIDS[4]])
 def test_tokens_are_the_references_in_bfloat16(config: Glm4vVisionConfig, grids: list[tuple[int, int, int]]) -> None:
     tower = random_tower(config, torch.bfloat16)
@@ -126,10 +167,11 @@ def test_an_items_tokens_do_not_depend_on_its_neighbours() -> None:
         assert relative_error(packed, single) <= 1e-5
 
 
-def test_compiled_blocks_give_the_same_tokens() -> None:
+@pytest.mark.parametrize("config", [pytest.param(TINY, id="tiny"), pytest.param(NEXT, id="GLM-5.3-Flash")])
+def test_compiled_blocks_give_the_same_tokens(config: Glm4vVisionConfig) -> None:
     grids = [(2, 6, 8), (1, 10, 4)]
-    tower = random_tower(TINY)
-    pixels = random_patches(grids, TINY)
+    tower = random_tower(config)
+    pixels = random_patches(grids, config)
     with torch.no_grad():
         eager = tower(pixels, grids)
         tower.compile_blocks()

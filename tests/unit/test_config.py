@@ -27,6 +27,10 @@ def test_the_defaults_are_the_checkpoint_of_glm_4_1v() -> None:
         pytest.param({"depth": 0}, ("depth", "0"), id="no blocks"),
         pytest.param({"attention_dropout": 1.0}, ("attention_dropout", "1.0"), id="everything dropped"),
         pytest.param({"hidden_act": "relu"}, ("relu", "silu"), id="another activation"),
+        pytest.param({"model_type": "glm6"}, ("glm6", "glm4v_vision"), id="another tower"),
+        pytest.param(
+            {"model_type": "glm5_next_vision"}, ("projection_intermediate_size", "None"), id="no merger width"
+        ),
     ],
 )
 def test_impossible_values_raise_with_the_numbers_that_disagree(
@@ -57,10 +61,68 @@ def test_a_hugging_face_configuration_is_read_whole_or_by_its_vision_part(tmp_pa
     assert Glm4vVisionConfig.from_dict(config.to_dict()) == config
 
 
-@pytest.mark.parametrize("model_type", ["glm_ocr_vision", "glm5_next_vision"])
-def test_another_familys_tower_is_refused_by_name(model_type: str) -> None:
-    with pytest.raises(ValueError, match=model_type):
-        Glm4vVisionConfig.from_dict({"model_type": model_type, "hidden_size": 1024})
+@pytest.mark.parametrize(
+    ("values", "tower", "merger_width"),
+    [
+        pytest.param(
+            {"model_type": "glm4v", "vision_config": {}}, "glm4v_vision", 13696, id="GLM-4.1V, GLM-4.6V-Flash"
+        ),
+        pytest.param(
+            {"model_type": "glm4v_moe", "vision_config": {"model_type": "glm4v_moe", "intermediate_size": 10944}},
+            "glm4v_vision",
+            10944,
+            id="GLM-4.5V, GLM-4.6V",
+        ),
+        pytest.param(
+            {"model_type": "glm46v", "vision_config": {"model_type": "glm4v_vision"}},
+            "glm4v_vision",
+            13696,
+            id="glm46v",
+        ),
+        pytest.param(
+            {"model_type": "glm_ocr", "vision_config": {"model_type": "glm_ocr_vision"}},
+            "glm_ocr_vision",
+            4608,
+            id="GLM-OCR",
+        ),
+        pytest.param(
+            {"model_type": "glm5_next", "vision_config": {"out_hidden_size": 4096}},
+            "glm5_next_vision",
+            10240,
+            id="GLM-5.3-Flash",
+        ),
+    ],
+)
+def test_the_tower_is_named_by_the_model_or_by_its_vision_part(
+    values: dict[str, Any], tower: str, merger_width: int
+) -> None:
+    config = Glm4vVisionConfig.from_dict(values)
+
+    assert (config.model_type, config.merger_width) == (tower, merger_width)
+    assert Glm4vVisionConfig.from_dict(config.to_dict()) == config
+
+
+def test_what_a_file_leaves_out_is_the_default_of_its_own_tower() -> None:
+    ocr = Glm4vVisionConfig.from_dict({"model_type": "glm_ocr", "vision_config": {"model_type": "glm_ocr_vision"}})
+
+    assert (ocr.hidden_size, ocr.num_heads, ocr.head_dim, ocr.out_hidden_size) == (1024, 16, 64, 1536)
+    assert ocr.has_block_biases
+    assert ocr.has_query_key_norm
+    assert not ocr.has_position_table
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({"model_type": "glmga", "vision_config": {"model_type": "glm4v_vision"}}, "glmga"),
+        ({"model_type": "qwen2_vl", "vision_config": {"hidden_size": 1280}}, "qwen2_vl"),
+        ({"model_type": "glm4v", "vision_config": {"model_type": "siglip_vision_model"}}, "siglip_vision_model"),
+        ({"model_type": "glm4_moe", "hidden_size": 4096}, "glm4_moe"),
+    ],
+)
+def test_another_familys_model_is_refused_by_name(values: dict[str, Any], name: str) -> None:
+    with pytest.raises(ValueError, match=f"'{name}'.*glm4v, glm4v_moe, glm46v, glm_ocr, glm5_next"):
+        Glm4vVisionConfig.from_dict(values)
 
 
 def test_a_file_without_a_vision_configuration_is_refused() -> None:
