@@ -44,6 +44,8 @@
     │   ├── JobClosed                   job_closed
     │   ├── JobCancelled                job_cancelled
     │   ├── IdempotencyConflict         idempotency_conflict
+    │   ├── PositionConflict            position_conflict
+    │   ├── WebhooksDisabled            webhooks_disabled
     │   ├── SchemaMissing               schema_missing
     │   └── InternalError               internal_error
     └── Interrupted                     nobody's fault: the item is given back, no attempt is charged
@@ -344,6 +346,18 @@ class IdempotencyConflict(PermanentError):
     """The idempotency key belongs to a different request: use a new key."""
 
     code = "idempotency_conflict"
+
+
+class PositionConflict(PermanentError):
+    """The items begin beyond the job's last one: add those in between first."""
+
+    code = "position_conflict"
+
+
+class WebhooksDisabled(PermanentError):
+    """This service sends no webhooks: submit without one, or let its operator set GLM4V_WEBHOOK_SECRET."""
+
+    code = "webhooks_disabled"
 
 
 class SchemaMissing(PermanentError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -30,6 +31,7 @@ class NewJob:
     options: Mapping[str, Any] = field(default_factory=dict)  #: canonical EmbedOptions
     labels: Mapping[str, str] = field(default_factory=dict)  #: the producer's own notes
     idempotency_key: str | None = None  #: unique per owner: the same key again is the same job
+    webhook: str | None = None  #: URL that is told when the job has ended
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,6 +168,7 @@ class JobRecord:
     options: Mapping[str, Any]
     labels: Mapping[str, str]
     idempotency_key: str | None
+    webhook: str | None
     closed_at: datetime | None
     cancelled_at: datetime | None
     progress: JobProgress
@@ -220,3 +223,71 @@ class Reconciled:
     lost: int  #: expired leases with no attempt left: failed
     cancelled: int  #: leftovers of cancelled jobs
     redelivered: int  #: items whose message is taken for lost
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DueDelivery:
+    """An attempt at telling a webhook that its job has ended; it is this process's until its lease is over."""
+
+    id: int
+    job: JobRecord  #: as it was when it ended
+    url: str
+    ended_at: datetime
+    attempt: int  #: from 1; this one included
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeliveryRecord:
+    """An attempt that is over."""
+
+    attempt: int
+    sent_at: datetime
+    seconds: float
+    status: int | None  #: HTTP status; None when there was no answer
+    error: str | None  #: None when it was delivered
+
+
+class WebhookState(StrEnum):
+    WAITING = "waiting"  #: for the job's end, or for the next attempt
+    DELIVERED = "delivered"
+    FAILED = "failed"  #: no further attempt is made
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WebhookRecord:
+    """What became of a job's webhook."""
+
+    url: str
+    state: WebhookState
+    next_attempt_at: datetime | None  #: None: at once, or never again, or when the job ends
+    deliveries: tuple[DeliveryRecord, ...]  #: the latest first
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Heartbeat:
+    """What a worker says of itself."""
+
+    name: str
+    model: str
+    device: str
+    dtype: str
+    age_seconds: float  #: since its start
+    held: int  #: items
+    finished: int  #: items since its start
+    tokens: int  #: since its start
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerRecord:
+    """A worker, as it was heard of last."""
+
+    name: str
+    model: str
+    device: str
+    dtype: str
+    started_at: datetime
+    seen_at: datetime
+    is_alive: bool  #: it was heard of within the last minute
+    held: int
+    finished: int
+    tokens: int

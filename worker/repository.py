@@ -1,8 +1,8 @@
 """Every query of the system: the one door to the database.
 
-Transactions lock items first, then embeddings, then jobs, each by id: none waits for another in a circle. A method that
-changes rows is one transaction unless it says otherwise. All of them raise DatabaseUnavailable when the database does
-not do its part, and SchemaMissing before the migrations were run.
+Transactions lock items first, then embeddings, then jobs, each by id, then deliveries of jobs: none waits for another
+in a circle. A method that changes rows is one transaction unless it says otherwise. All of them raise
+DatabaseUnavailable when the database does not do its part, and SchemaMissing before the migrations were run.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from worker import (
     repository_outcomes,
     repository_reconciliation,
     repository_retention,
+    repository_workers,
 )
 from worker.database import reading, transaction
 from worker.records import (
     ClaimedItem,
     DispatchedItem,
     EmbeddingRecord,
+    Heartbeat,
     ItemRecord,
     JobRecord,
     NewJob,
@@ -35,8 +37,10 @@ from worker.records import (
     Recorded,
     Renewal,
     Source,
+    WorkerRecord,
 )
 from worker.repository_outcomes import Content
+from worker.repository_webhooks import Webhooks
 from worker.tables import Job
 
 
@@ -45,6 +49,7 @@ class Repository:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.webhooks = Webhooks(engine)
 
     def close(self) -> None:
         """Give every connection back."""
@@ -63,7 +68,7 @@ class Repository:
         With an idempotency key that the owner used before, it is the job made then, and `sources` are not read.
 
         Raises:
-            IdempotencyConflict: the key belongs to a job with another model, priority, options or labels.
+            IdempotencyConflict: the key belongs to a job with another model, priority, options, labels or webhook.
         """
         with transaction(self._engine) as connection:
             job_id, is_new = repository_jobs.create_job(connection, job)
@@ -74,26 +79,30 @@ class Repository:
                     repository_jobs.close_job(connection, job_id)
         return self.get_job(job_id), is_new
 
-    def add_items(self, job_id: UUID, sources: Iterable[Source]) -> int:
+    def add_items(self, job_id: UUID, sources: Iterable[Source], *, first_position: int | None = None) -> int:
         """Add items to an open job, a transaction per batch: millions are never in memory at once. Returns how many.
+
+        Args:
+            first_position: the place in the job of the first of them. Items whose place is taken are left out, so that
+                a call whose answer was lost can be repeated.
 
         Raises:
             JobNotFound, JobClosed, JobCancelled: the job takes no items.
+            PositionConflict: `first_position` is beyond the job's last item.
         """
-        count = 0
+        added, position = 0, first_position
         for batch in repository_jobs.in_batches(sources):
-            self._add_batch(job_id, batch)
-            count += len(batch)
-        return count
+            added += self._add_batch(job_id, batch, position)
+            position = None if position is None else position + len(batch)
+        return added
 
-    def _add_batch(self, job_id: UUID, batch: Sequence[Source]) -> None:
+    def _add_batch(self, job_id: UUID, batch: Sequence[Source], first_position: int | None) -> int:
         while True:
             try:
                 with transaction(self._engine) as connection:
-                    repository_jobs.add_batch(connection, job_id, batch)
+                    return repository_jobs.add_batch(connection, job_id, batch, first_position=first_position)
             except repository_jobs.TotalChanged:
                 continue
-            return
 
     def close_job(self, job_id: UUID) -> None:
         """Take no more items, so that the job can finish.
@@ -112,16 +121,7 @@ class Repository:
         """
         with transaction(self._engine) as connection:
             repository_jobs.flag_cancelled(connection, job_id)
-        self._cancel_queued(job_id)
-
-    def _cancel_queued(self, job_id: UUID) -> int:
-        count = 0
-        while True:
-            with transaction(self._engine) as connection:
-                batch = repository_jobs.cancel_batch(connection, job_id)
-            if not batch:
-                return count
-            count += batch
+        repository_jobs.cancel_queued(self._engine, job_id)
 
     def retry_failed(self, job_id: UUID, *, error_code: str | None = None) -> int:
         """Queue a job's failed items again with all their attempts, a transaction per batch. Returns how many.
@@ -230,32 +230,9 @@ class Repository:
             redeliver_after: by model, the age in seconds at which an unclaimed message counts as lost. Models that are
                 not named are left alone.
         """
-        with transaction(self._engine) as connection:
-            if not repository_reconciliation.try_lock(connection):
-                return None
-            due = repository_reconciliation.queue_due_retries(connection)
-        suspects, lost = self._take_back_expired(max_attempts)
-        with reading(self._engine) as connection:
-            leftovers = repository_reconciliation.cancelled_jobs_with_leftovers(connection)
-        return Reconciled(
-            due=due,
-            suspects=suspects,
-            lost=lost,
-            cancelled=sum(self._cancel_queued(job_id) for job_id in leftovers),
-            redelivered=sum(self._forget_messages(model, seconds) for model, seconds in redeliver_after.items()),
+        return repository_reconciliation.reconcile(
+            self._engine, max_attempts=max_attempts, redeliver_after=redeliver_after
         )
-
-    def _take_back_expired(self, max_attempts: int) -> tuple[int, int]:
-        with transaction(self._engine) as connection:
-            if not repository_reconciliation.try_lock(connection):
-                return 0, 0
-            return repository_reconciliation.take_back_expired(connection, max_attempts=max_attempts)
-
-    def _forget_messages(self, model: str, seconds: float) -> int:
-        with transaction(self._engine) as connection:
-            if not repository_reconciliation.try_lock(connection):
-                return 0
-            return repository_reconciliation.forget_messages(connection, model, older_than_seconds=seconds)
 
     def expire_leases(self) -> int:
         """End every lease, so that the next `reconcile` queues its item again. Returns how many.
@@ -297,6 +274,21 @@ class Repository:
         with transaction(self._engine) as connection:
             return repository_retention.requeue_items(connection, embedding_id)
 
+    def heartbeat(self, beat: Heartbeat) -> None:
+        """Store what a worker says of itself."""
+        with transaction(self._engine) as connection:
+            repository_workers.heartbeat(connection, beat)
+
+    def remove_worker(self, name: str) -> None:
+        """Forget a worker that stops in order."""
+        with transaction(self._engine) as connection:
+            repository_workers.remove_worker(connection, name)
+
+    def begin_chore(self, name: str, *, interval_seconds: float) -> bool:
+        """Whether a chore is due and the caller is the one to do it; if so, it is due again after the interval."""
+        with transaction(self._engine) as connection:
+            return repository_workers.begin_chore(connection, name, interval_seconds=interval_seconds)
+
     # What people ask
 
     def get_job(self, job_id: UUID) -> JobRecord:
@@ -313,12 +305,15 @@ class Repository:
         *,
         owner: str | None = None,
         state: JobState | None = None,
+        label: tuple[str, str] | None = None,
         before: UUID | None = None,
         limit: int = 100,
     ) -> list[JobRecord]:
-        """Jobs, the newest first. For the next page, `before` is the last one's id."""
+        """Jobs, the newest first. For the next page, `before` is the last one's id; a label is a name and its value."""
         with reading(self._engine) as connection:
-            return repository_listings.list_jobs(connection, owner=owner, state=state, before=before, limit=limit)
+            return repository_listings.list_jobs(
+                connection, owner=owner, state=state, label=label, before=before, limit=limit
+            )
 
     def get_item(self, item_id: int) -> ItemRecord:
         """An item with its embedding.
@@ -344,7 +339,17 @@ class Repository:
                 connection, job_id, states=states, error_code=error_code, after=after, limit=limit
             )
 
+    def unfinished_items(self, owner: str) -> int:
+        """Queued and running items of all jobs of an owner."""
+        with reading(self._engine) as connection:
+            return repository_listings.unfinished_items(connection, owner)
+
     def queue_depths(self) -> list[QueueDepth]:
         """How much waits for each model that has unfinished jobs."""
         with reading(self._engine) as connection:
             return repository_listings.queue_depths(connection)
+
+    def workers(self) -> list[WorkerRecord]:
+        """Workers that were heard of within the last day, by model and name."""
+        with reading(self._engine) as connection:
+            return repository_workers.list_workers(connection)

@@ -9,12 +9,20 @@ from uuid import UUID
 
 import psycopg
 from psycopg.types.json import Jsonb
-from sqlalchemy import Connection, Select, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, Select, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from glm4v_client.states import ItemState
 from worker.clock import now
-from worker.errors import IdempotencyConflict, ItemNotFound, JobCancelled, JobClosed, JobNotFound
+from worker.database import transaction
+from worker.errors import (
+    IdempotencyConflict,
+    ItemNotFound,
+    JobCancelled,
+    JobClosed,
+    JobNotFound,
+    PositionConflict,
+)
 from worker.records import NewJob, Source
 from worker.repository_counters import CANCELLED_VALUES, Shift, shift_jobs
 from worker.tables import Embedding, Item, Job, pinned
@@ -41,6 +49,7 @@ def create_job(connection: Connection, job: NewJob) -> tuple[UUID, bool]:
         "options": dict(job.options),
         "labels": dict(job.labels),
         "idempotency_key": job.idempotency_key,
+        "webhook": job.webhook,
     }
     insert_job = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     made = connection.execute(
@@ -54,12 +63,20 @@ def create_job(connection: Connection, job: NewJob) -> tuple[UUID, bool]:
     return _same_job(connection, values), False
 
 
-def add_batch(connection: Connection, job_id: UUID, sources: Sequence[Source]) -> None:
+def add_batch(
+    connection: Connection, job_id: UUID, sources: Sequence[Source], *, first_position: int | None = None
+) -> int:
     """Add items to an open job; the job's row is locked only at the end, so that workers go on meanwhile.
+
+    Args:
+        first_position: the place of the first of them; those whose places are taken are left out.
+
+    Returns how many were added.
 
     Raises:
         TotalChanged: try again.
         JobNotFound, JobClosed, JobCancelled: the job takes no items.
+        PositionConflict: the first place is beyond the end.
     """
     job = connection.execute(
         # The job must not be deleted meanwhile; its counters may change.
@@ -69,20 +86,25 @@ def add_batch(connection: Connection, job_id: UUID, sources: Sequence[Source]) -
     ).one_or_none()
     if job is None:
         raise _not_found(job_id)
+    new = sources if first_position is None else _not_there_yet(job, sources, first_position)
+    if sources and not new:
+        # All were added before: even a job that was closed after them has nothing against hearing it again.
+        return 0
     _check_open(job)
     rows = (
         (job_id, position, source.source, source.kind.value, source.options, job.model, job.priority)
-        for position, source in enumerate(sources, start=job.total)
+        for position, source in enumerate(new, start=job.total)
     )
     insert_items = _copy_items if connection.dialect.name == "postgresql" else _insert_items
     insert_items(connection, rows)
     counted = connection.execute(
         update(Job)
         .where(Job.id == job_id, Job.total == job.total, Job.closed_at.is_(None), Job.cancelled_at.is_(None))
-        .values(total=Job.total + len(sources), queued=Job.queued + len(sources))
+        .values(total=Job.total + len(new), queued=Job.queued + len(new))
     )
     if counted.rowcount == 0:
         raise TotalChanged
+    return len(new)
 
 
 def close_job(connection: Connection, job_id: UUID) -> None:
@@ -122,6 +144,17 @@ def cancel_batch(connection: Connection, job_id: UUID) -> int:
     ids = _lock_batch(connection, job_id, ItemState.QUEUED)
     _change_state(connection, job_id, ids, CANCELLED_VALUES, from_=ItemState.QUEUED, to=ItemState.CANCELLED)
     return len(ids)
+
+
+def cancel_queued(engine: Engine, job_id: UUID) -> int:
+    """Cancel all of them, a transaction per batch. Returns how many."""
+    count = 0
+    while True:
+        with transaction(engine) as connection:
+            batch = cancel_batch(connection, job_id)
+        if not batch:
+            return count
+        count += batch
 
 
 def retry_batch(connection: Connection, job_id: UUID, *, error_code: str | None) -> int:
@@ -191,6 +224,9 @@ def in_batches(sources: Iterable[Source]) -> Iterator[list[Source]]:
         yield batch
 
 
+#: What makes two requests with one idempotency key the same.
+_REQUESTED = ("model", "priority", "options", "labels", "webhook")
+
 _COLUMNS = ("job_id", "position", "source", "kind", "options", "model", "priority")
 
 ItemRow = tuple[UUID, int, str, str, Any, str, int]
@@ -230,6 +266,18 @@ def _check_open(job: Any) -> None:
         raise JobClosed
 
 
+def _not_there_yet(job: Any, sources: Sequence[Source], first_position: int) -> Sequence[Source]:
+    """Those that come after the job's last item: an open job's places are taken without a gap."""
+    if job.cancelled_at is not None:
+        # Its items may be on their way out, and its total with them.
+        raise JobCancelled
+    if first_position > job.total:
+        raise PositionConflict(
+            f"the job has {job.total:,} items, these begin at position {first_position:,}: add those in between first"
+        )
+    return sources[job.total - first_position :]
+
+
 def _require(connection: Connection, job_id: UUID) -> Any:
     job = connection.execute(select(Job.cancelled_at, Job.closed_at).where(Job.id == job_id)).one_or_none()
     if job is None:
@@ -239,11 +287,11 @@ def _require(connection: Connection, job_id: UUID) -> Any:
 
 def _same_job(connection: Connection, values: dict[str, Any]) -> UUID:
     job = connection.execute(
-        select(Job.id, Job.model, Job.priority, Job.options, Job.labels).where(
+        select(Job.id, *(getattr(Job, name) for name in _REQUESTED)).where(
             Job.owner == values["owner"], Job.idempotency_key == values["idempotency_key"]
         )
     ).one()
-    differing = [name for name in ("model", "priority", "options", "labels") if getattr(job, name) != values[name]]
+    differing = [name for name in _REQUESTED if getattr(job, name) != values[name]]
     if differing:
         raise IdempotencyConflict(
             f"the idempotency key was used for job {job.id} with another {' and '.join(differing)}: use a new key"

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Row, Select, and_, func, literal, or_, select, union_all
+from sqlalchemy.dialects.postgresql import JSONB
 
 from glm4v_client.states import HIGHEST_PRIORITY, LOWEST_PRIORITY, ItemState, JobState, MediaKind
 from worker.clock import now
@@ -19,24 +20,32 @@ from worker.tables import Embedding, Item, Job, in_state, pinned
 
 def get_job(connection: Connection, job_id: UUID) -> JobRecord:
     """One row read, however many items the job has."""
-    row = connection.execute(_JOBS.where(Job.id == job_id)).one_or_none()
+    row = connection.execute(JOBS.where(Job.id == job_id)).one_or_none()
     if row is None:
         raise JobNotFound(f"there is no job {job_id}: check its id")
-    return _job_record(row)
+    return job_record(row)
 
 
 def list_jobs(
-    connection: Connection, *, owner: str | None, state: JobState | None, before: UUID | None, limit: int
+    connection: Connection,
+    *,
+    owner: str | None,
+    state: JobState | None,
+    label: tuple[str, str] | None,
+    before: UUID | None,
+    limit: int,
 ) -> list[JobRecord]:
     """The newest first."""
-    query = _JOBS.order_by(Job.id.desc()).limit(limit)
+    query = JOBS.order_by(Job.id.desc()).limit(limit)
     if owner is not None:
         query = query.where(Job.owner == owner)
     if before is not None:
         query = query.where(Job.id < before)
     if state is not None:
         query = query.where(_has_state(state))
-    return [_job_record(row) for row in connection.execute(query)]
+    if label is not None:
+        query = query.where(_has_label(connection, *label))
+    return [job_record(row) for row in connection.execute(query)]
 
 
 def get_item(connection: Connection, item_id: int) -> ItemRecord:
@@ -65,6 +74,12 @@ def list_items(
     page = union_all(*scans).subquery()
     ids = connection.execute(select(page.c.id).order_by(page.c.id).limit(limit)).scalars().all()
     return [_item_record(row) for row in connection.execute(_ITEMS.where(Item.id.in_(ids)).order_by(Item.id))]
+
+
+def unfinished_items(connection: Connection, owner: str) -> int:
+    """Of all its jobs, from their counters: the cost grows with the unfinished jobs, not with items."""
+    unfinished = func.coalesce(func.sum(Job.queued + Job.running), 0)
+    return int(connection.execute(select(unfinished).where(Job.finished_at.is_(None), Job.owner == owner)).scalar_one())
 
 
 def queue_depths(connection: Connection) -> list[QueueDepth]:
@@ -118,7 +133,8 @@ def _seconds(earlier: datetime, later: datetime) -> float:
     return max(0.0, (later - earlier).total_seconds())
 
 
-_JOBS: Select[*tuple[Any, ...]] = select(
+#: What a job's record is made of.
+JOBS: Select[*tuple[Any, ...]] = select(
     Job.id,
     Job.owner,
     Job.model,
@@ -126,6 +142,7 @@ _JOBS: Select[*tuple[Any, ...]] = select(
     Job.options,
     Job.labels,
     Job.idempotency_key,
+    Job.webhook,
     Job.total,
     Job.queued,
     Job.running,
@@ -161,6 +178,13 @@ _ITEMS: Select[*tuple[Any, ...]] = select(
 ).outerjoin(Embedding, Embedding.id == Item.embedding_id)
 
 
+def _has_label(connection: Connection, name: str, value: str) -> Any:
+    if connection.dialect.name == "postgresql":
+        # The one spelling that finds the index.
+        return Job.labels.op("@>")(literal({name: value}, JSONB))
+    return Job.labels[name].as_string() == value
+
+
 def _has_state(state: JobState) -> Any:
     """The condition that _job_state answers with `state`."""
     done = Job.succeeded + Job.failed + Job.cancelled
@@ -189,7 +213,8 @@ def _job_state(row: Any) -> JobState:
     return JobState.RUNNING if started else JobState.QUEUED
 
 
-def _job_record(row: Any) -> JobRecord:
+def job_record(row: Any) -> JobRecord:
+    """From a row of JOBS."""
     progress = JobProgress(
         job_id=row.id,
         state=_job_state(row),
@@ -213,6 +238,7 @@ def _job_record(row: Any) -> JobRecord:
         options=row.options,
         labels=row.labels,
         idempotency_key=row.idempotency_key,
+        webhook=row.webhook,
         closed_at=row.closed_at,
         cancelled_at=row.cancelled_at,
         progress=progress,

@@ -1,22 +1,25 @@
 """What heals by itself: due retries, leases of dead workers, leftovers of cancelled jobs, lost messages.
 
-Each function is a transaction of its own, so that its locks are taken in the one order that all transactions keep:
-items, then embeddings, then jobs.
+Each step is a transaction of its own, so that its locks are taken in the one order that all transactions keep: items,
+then embeddings, then jobs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, Update, select, text, update
+from sqlalchemy import Connection, Engine, Row, Update, select, text, update
 
 from glm4v_client.states import ItemState
 from worker.clock import now, now_plus
+from worker.database import reading, transaction
 from worker.errors import WorkerLost
+from worker.records import Reconciled
 from worker.repository_claims import locked
 from worker.repository_counters import Transition, apply
+from worker.repository_jobs import cancel_queued
 from worker.tables import Item, Job, in_state
 
 #: Rows that one transaction of a pass mends; the next pass takes the rest.
@@ -24,6 +27,34 @@ BATCH_ROWS = 5_000
 
 #: The advisory lock that one reconciler at a time holds.
 ADVISORY_LOCK = 4_111_001
+
+
+def reconcile(engine: Engine, *, max_attempts: int, redeliver_after: Mapping[str, float]) -> Reconciled | None:
+    """See Repository.reconcile."""
+    with transaction(engine) as connection:
+        if not try_lock(connection):
+            return None
+        due = queue_due_retries(connection)
+    suspects, lost = _take_back_expired(engine, max_attempts)
+    with reading(engine) as connection:
+        leftovers = cancelled_jobs_with_leftovers(connection)
+    return Reconciled(
+        due=due,
+        suspects=suspects,
+        lost=lost,
+        cancelled=sum(cancel_queued(engine, job_id) for job_id in leftovers),
+        redelivered=sum(_forget_messages(engine, model, seconds) for model, seconds in redeliver_after.items()),
+    )
+
+
+def _take_back_expired(engine: Engine, max_attempts: int) -> tuple[int, int]:
+    with transaction(engine) as connection:
+        return take_back_expired(connection, max_attempts=max_attempts) if try_lock(connection) else (0, 0)
+
+
+def _forget_messages(engine: Engine, model: str, seconds: float) -> int:
+    with transaction(engine) as connection:
+        return forget_messages(connection, model, older_than_seconds=seconds) if try_lock(connection) else 0
 
 
 def try_lock(connection: Connection) -> bool:

@@ -1,4 +1,8 @@
-"""The tables. `items` is the queue; `jobs` counts it; `embeddings` says what is stored."""
+"""The tables. `items` is the queue; `jobs` counts it; `embeddings` says what is stored.
+
+`webhook_deliveries` are the attempts at telling that a job has ended, `workers` says who embeds, and `chores` when
+something is done next that is done by one worker at a time.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     CheckConstraint,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -49,6 +54,13 @@ class Table(DeclarativeBase):
     type_annotation_map = {datetime: UtcDateTime(), dict[str, Any]: Json, UUID: Uuid()}  # noqa: RUF012
 
 
+#: The job has ended, and its webhook does not know: `webhook_settled_at` is the end that it was told of last.
+WEBHOOK_DUE = (
+    "webhook IS NOT NULL AND finished_at IS NOT NULL"
+    " AND (webhook_settled_at IS NULL OR webhook_settled_at <> finished_at)"
+)
+
+
 class Job(Table):
     """One submission. Its counters always equal its items' states: both change in one transaction."""
 
@@ -64,6 +76,15 @@ class Job(Table):
             "model",
             postgresql_where=text("finished_at IS NULL"),
             sqlite_where=text("finished_at IS NULL"),
+        ),
+        Index("jobs_labels", "labels", postgresql_using="gin", postgresql_ops={"labels": "jsonb_path_ops"}).ddl_if(
+            dialect="postgresql"
+        ),
+        Index(
+            "jobs_webhook_due",
+            "webhook_due_at",
+            postgresql_where=text(WEBHOOK_DUE),
+            sqlite_where=text(WEBHOOK_DUE),
         ),
         {"postgresql_with": {"fillfactor": 50, **VACUUM}},
     )
@@ -87,6 +108,11 @@ class Job(Table):
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     cancelled_at: Mapped[datetime | None]
+    webhook: Mapped[str | None] = mapped_column(Text)
+    # The next attempt, or the end of the lease of the one under way; null: at once.
+    webhook_due_at: Mapped[datetime | None]
+    # The value of finished_at that the webhook was told of, or that was given up.
+    webhook_settled_at: Mapped[datetime | None]
 
 
 class Embedding(Table):
@@ -193,6 +219,51 @@ class Item(Table):
     created_at: Mapped[datetime] = mapped_column(server_default=now())
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+
+
+class WebhookDelivery(Table):
+    """One attempt at telling a webhook that its job has ended; while `seconds` is null it is under way, or was lost."""
+
+    __tablename__ = "webhook_deliveries"
+    __table_args__ = (
+        Index("webhook_deliveries_attempt", "job_id", "ended_at", "attempt", unique=True),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    # The job's finished_at: a job whose failed items are retried ends again.
+    ended_at: Mapped[datetime]
+    attempt: Mapped[int]
+    sent_at: Mapped[datetime] = mapped_column(server_default=now())
+    seconds: Mapped[float | None] = mapped_column(Float)
+    status: Mapped[int | None]
+    error: Mapped[str | None] = mapped_column(Text)
+
+
+class Worker(Table):
+    """A process that embeds, as it last said of itself."""
+
+    __tablename__ = "workers"
+
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    model: Mapped[str] = mapped_column(Text)
+    device: Mapped[str] = mapped_column(Text)
+    dtype: Mapped[str] = mapped_column(Text)
+    started_at: Mapped[datetime]
+    seen_at: Mapped[datetime]
+    held: Mapped[int] = mapped_column(BigInteger)
+    finished: Mapped[int] = mapped_column(BigInteger)
+    tokens: Mapped[int] = mapped_column(BigInteger)
+
+
+class Chore(Table):
+    """Something that one worker at a time does, now and then: whoever moves `due_at` on may do it."""
+
+    __tablename__ = "chores"
+
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    due_at: Mapped[datetime]
 
 
 def in_state(state: ItemState) -> Any:

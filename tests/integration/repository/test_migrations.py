@@ -28,8 +28,10 @@ def test_the_migrations_build_what_the_models_say(engine: Engine):
     with engine.connect() as connection:
         differences = compare_metadata(MigrationContext.configure(connection), Table.metadata)
         if engine.dialect.name == "sqlite":
-            # SQLite does not report the direction of an index's columns; the text below does.
-            differences = [one for one in differences if getattr(one[1], "name", "") != "items_undispatched"]
+            # Alembic sees neither the direction of an index's columns there, nor that an index is for Postgres alone:
+            # the test below, which compares the text, does.
+            unseen = ("items_undispatched", "jobs_labels")
+            differences = [one for one in differences if getattr(one[1], "name", "") not in unseen]
         assert differences == []
 
 
@@ -48,7 +50,7 @@ def test_a_second_run_changes_nothing_and_a_downgrade_leaves_nothing(url: str):
     migrate(url)
     engine = create_engine(url)
     with engine.begin() as connection:
-        assert {"jobs", "items", "embeddings"} <= set(inspect(connection).get_table_names())
+        assert set(Table.metadata.tables) <= set(inspect(connection).get_table_names())
         alembic.command.downgrade(migration_config(connection), "base")
     with engine.connect() as connection:
         assert inspect(connection).get_table_names() == ["alembic_version"]
@@ -81,11 +83,20 @@ def test_the_alembic_command_takes_its_database_from_the_environment(url: str):
 
 
 def schema(engine: Engine) -> dict[str, list[str]]:
-    """Each object's definition as its sorted words and clauses, without the order of columns' clauses or of quotes."""
+    """Each object's definition as its sorted clauses: a column that was added later stands in another place."""
     with engine.connect() as connection:
         rows = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")).all()
-    return {
-        row.name: sorted(line.strip(" ,\t").replace('"', "") for line in row.sql.splitlines())
-        for row in rows
-        if row.name not in ("alembic_version", "sqlite_sequence")
-    }
+    return {row.name: clauses(row.sql) for row in rows if row.name not in ("alembic_version", "sqlite_sequence")}
+
+
+def clauses(sql: str) -> list[str]:
+    """What stands between the commas of a definition, those in brackets left alone; without quotes and line ends."""
+    head, _, body = " ".join(sql.replace('"', "").split()).partition("(")
+    found, depth = [""], 0
+    for letter in body.rpartition(")")[0]:
+        depth += {"(": 1, ")": -1}.get(letter, 0)
+        if letter == "," and depth == 0:
+            found.append("")
+        else:
+            found[-1] += letter
+    return [head, *sorted(clause.strip() for clause in found)]
