@@ -1,0 +1,36 @@
+"""A local file as the body of a request."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+
+_CHUNK_BYTES = 256 * 1024
+
+
+class FileBody(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """Read anew each time that the request is sent; both kinds of httpx client take it.
+
+    Raises:
+        OSError: there is no such file, or it may not be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with path.open("rb") as file:
+            self.size = file.seek(0, 2)
+
+    def __iter__(self) -> Iterator[bytes]:
+        with self._path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                yield chunk
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        # Takes a tenth of the client's import, and blocking programs have no use for it.
+        import asyncio
+
+        with self._path.open("rb") as file:
+            while chunk := await asyncio.to_thread(file.read, _CHUNK_BYTES):
+                yield chunk
