@@ -284,6 +284,11 @@ class Repository:
         with transaction(self._engine) as connection:
             repository_workers.remove_worker(connection, name)
 
+    def forget_workers(self) -> None:
+        """Forget workers of whom nothing was heard for a day: they ended without a word."""
+        with transaction(self._engine) as connection:
+            repository_workers.forget_workers(connection)
+
     def begin_chore(self, name: str, *, interval_seconds: float) -> bool:
         """Whether a chore is due and the caller is the one to do it; if so, it is due again after the interval."""
         with transaction(self._engine) as connection:

@@ -12,6 +12,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Engine, inspect, text
 
 from worker.database import create_engine, migrate, migration_config
+from worker.repository import Repository
 from worker.tables import Table
 
 ROOT = Path(__file__).parents[3]
@@ -100,3 +101,22 @@ def clauses(sql: str) -> list[str]:
         else:
             found[-1] += letter
     return [head, *sorted(clause.strip() for clause in found)]
+
+
+def test_the_version_before_goes_on_with_the_new_schema(url: str):
+    """What it writes, by columns that it knows, is still taken; what it had written is still there."""
+    migrate(url)
+    engine = create_engine(url)
+    made = text(
+        "INSERT INTO jobs (id, owner, model, priority, options, labels)"
+        " VALUES (:id, 'ann', 'm', 5, '{}', '{\"set\": \"a\"}')"
+    )
+    with engine.begin() as connection:
+        alembic.command.downgrade(migration_config(connection), "0001")
+        connection.execute(made, {"id": "0" * 31 + "1"})
+    migrate(url)
+    with engine.begin() as connection:
+        connection.execute(made, {"id": "0" * 31 + "2"})
+    jobs = Repository(engine).list_jobs(label=("set", "a"))
+    assert [(job.owner, job.webhook) for job in jobs] == [("ann", None)] * 2
+    engine.dispose()

@@ -16,7 +16,7 @@ from glm4v_client.states import ItemState
 from tests.repositories import LEASE, MODEL, check_counters, embedding, item_ids, make_job, sources, succeeded
 from tests.servers import Postgres
 from worker.database import create_engine
-from worker.records import ClaimedItem, Failed, Outcome, Released, Retry, Succeeded
+from worker.records import ClaimedItem, DueDelivery, Failed, Outcome, Released, Retry, Succeeded
 from worker.repository import Repository
 
 WORKERS = 12
@@ -179,3 +179,27 @@ def finish(repository: Repository) -> None:
         ids = [item.id for item in repository.dispatch(MODEL, window_items=10_000)]
         items = repository.claim(ids, worker="last", lease_seconds=LEASE)
         repository.record([succeeded(item, "0") for item in items])
+
+
+def test_the_same_call_repeated_by_impatient_clients_adds_its_items_once(repository: Repository):
+    job = make_job(repository, 0, close=False)
+    added = side_by_side(lambda _: repository.add_items(job.id, sources(500), first_position=0))
+    assert sorted(added) == [0] * (WORKERS - 1) + [500]
+    items = repository.list_items(job.id, limit=1000)
+    assert [item.position for item in items] == list(range(500))
+
+
+def test_a_delivery_has_one_sender_however_many_ask(repository: Repository):
+    for _ in range(40):
+        make_job(repository, 0, webhook="http://receiver/")
+
+    def ask(_: int) -> list[DueDelivery]:
+        return [due for _ in range(10) for due in repository.webhooks.claim(lease_seconds=60, limit=3)]
+
+    claimed = [due for deliveries in side_by_side(ask) for due in deliveries]
+    claimed += repository.webhooks.claim(lease_seconds=60, limit=100)
+    assert sorted(due.job.id for due in claimed) == sorted(job.id for job in repository.list_jobs())
+
+
+def test_a_chore_has_one_worker_however_many_ask(repository: Repository):
+    assert sorted(side_by_side(lambda _: repository.begin_chore("tidy", interval_seconds=60))) == [False] * 11 + [True]

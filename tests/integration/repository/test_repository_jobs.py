@@ -22,6 +22,7 @@ from worker.errors import (
     JobCancelled,
     JobClosed,
     JobNotFound,
+    PositionConflict,
 )
 from worker.records import Failed, NewJob, Released, Retry, Source
 from worker.repository import Repository
@@ -57,6 +58,56 @@ class TestJobs:
         assert last.position == 25_002
         with pytest.raises(JobClosed):
             repository.add_items(job.id, sources(1))
+
+    def test_items_that_are_there_already_are_not_added_again(self, repository: Repository):
+        job = make_job(repository, 0, close=False)
+        assert repository.add_items(job.id, sources(3), first_position=0) == 3
+        assert repository.add_items(job.id, sources(3), first_position=0) == 0
+        # A part of it had arrived.
+        assert repository.add_items(job.id, [Source(source=name) for name in ("b", "c", "d")], first_position=2) == 2
+        assert repository.add_items(job.id, [], first_position=5) == 0
+        items = repository.list_items(job.id)
+        assert [item.position for item in items] == [0, 1, 2, 3, 4]
+        assert [item.source for item in items][3:] == ["c", "d"]
+
+    def test_a_gap_between_items_is_refused(self, repository: Repository):
+        job = make_job(repository, 2, close=False)
+        with pytest.raises(PositionConflict, match=r"has 2 items.*position 3"):
+            repository.add_items(job.id, sources(1), first_position=3)
+        assert repository.get_job(job.id).progress.total == 2
+
+    def test_the_last_items_may_be_repeated_after_they_closed_the_job(self, repository: Repository):
+        job = make_job(repository, 3)
+        assert repository.add_items(job.id, sources(2), first_position=1) == 0
+        with pytest.raises(JobClosed):
+            repository.add_items(job.id, sources(2), first_position=2)
+
+    def test_a_cancelled_job_takes_no_repetition_either(self, repository: Repository):
+        job = make_job(repository, 3)
+        repository.cancel_job(job.id)
+        with pytest.raises(JobCancelled):
+            repository.add_items(job.id, sources(3), first_position=0)
+
+    def test_a_repetition_of_more_than_a_batch_goes_on_where_the_first_broke_off(self, repository: Repository):
+        job = make_job(repository, 0, close=False)
+
+        def breaking_off():
+            yield from sources(12_000)
+            raise ConnectionError
+
+        with pytest.raises(ConnectionError):
+            repository.add_items(job.id, breaking_off(), first_position=0)
+        kept = repository.get_job(job.id).progress.total
+        assert kept == 10_000
+        assert repository.add_items(job.id, iter(sources(25_000)), first_position=0) == 25_000 - kept
+        assert repository.get_job(job.id).progress.total == 25_000
+
+    def test_a_repeated_request_adds_nothing_to_a_job_that_has_grown(self, repository: Repository):
+        new = NewJob(model=MODEL, owner="ann", idempotency_key="k")
+        job, _ = repository.create_job(new, sources(2))
+        repository.add_items(job.id, sources(2), first_position=2)
+        again, is_new = repository.create_job(new, sources(2), close=True)
+        assert (again.id, is_new, again.progress.total, again.closed_at) == (job.id, False, 4, None)
 
     def test_hostile_names_are_kept_as_they_are(self, repository: Repository):
         names = ["tab\tnewline\nback\\slash", "\\N", "'; DROP TABLE items; --", "日本語🙂", "%s %(x)s :name", ""]

@@ -65,3 +65,27 @@ class TestListings:
     def test_an_item_that_never_was_is_not_found(self, repository: Repository):
         with pytest.raises(ItemNotFound):
             repository.get_item(987_654)
+
+    def test_jobs_are_found_by_a_label(self, repository: Repository):
+        labels = [{"set": "a", "who/what.v-1": 'it\'s "quoted" \\ 日本'}, {"set": "b"}, {"set": "a"}, {}]
+        jobs = [make_job(repository, 1, owner="ann", labels=one).id for one in labels]
+
+        def found(name: str, value: str, **more):
+            return [job.id for job in repository.list_jobs(label=(name, value), **more)]
+
+        assert found("set", "a") == [jobs[2], jobs[0]]
+        assert found("set", "a", before=jobs[2], owner="ann", state=JobState.QUEUED) == [jobs[0]]
+        assert found("who/what.v-1", labels[0]["who/what.v-1"]) == [jobs[0]]
+        assert found("set", "") == found("other", "a") == found("set", "a", owner="bob") == []
+
+    def test_an_owners_unfinished_items_are_counted_over_all_jobs(self, repository: Repository):
+        assert repository.unfinished_items("ann") == 0
+        first = make_job(repository, 3, owner="ann")
+        make_job(repository, 4, owner="ann", close=False)
+        make_job(repository, 5, owner="bob")
+        items = claim_all(repository, first)
+        assert repository.unfinished_items("ann") == 7
+        repository.record([succeeded(items[0])])
+        assert repository.unfinished_items("ann") == 6
+        repository.cancel_job(first.id)
+        assert repository.unfinished_items("ann") == 4 + 2
