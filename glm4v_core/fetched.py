@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,13 +55,6 @@ class FetchedTowers:
         fresh = ref.with_name(f".{ref.name}.new")
         fresh.write_text(commit + "\n")
         fresh.replace(ref)
-
-    def remove(self, name: str) -> list[Path]:
-        """Delete every fetched commit of a model. Returns what was deleted."""
-        removed = [tower.path for tower in self.list() if tower.name == name]
-        if removed:
-            shutil.rmtree(self._model(name))
-        return removed
 
     def list(self) -> list[FetchedTower]:
         """By name, the latest first."""

@@ -12,7 +12,11 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from worker import weights_command
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+
+app.add_typer(weights_command.app, name="weights")
 
 
 @app.callback()

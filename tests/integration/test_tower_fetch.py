@@ -7,45 +7,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 
 from glm4v_core import GLM4VEmbeddingPipeline, Glm4vVisionConfig
 from glm4v_core.fetched import FetchedTowers
 from glm4v_core.patience import Patience
 from glm4v_core.tower_fetch import extract_tower, fetch_tower
-from glm4v_core.weights import CheckpointError, read_visual_tensors
+from glm4v_core.weights import CheckpointError
+from tests.checkpoints import SHARDS, assert_same_tower, write_checkpoint
 from tests.hub_server import HubServer
-from tests.reference import random_tower
 
 NAME = "some-lab/GLM-9V"
-SHARDS = [f"model-0000{number}-of-00003.safetensors" for number in (1, 2, 3)]
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sharded model whose tower lies in two of three shards, among tensors of the language model."""
-    folder = tmp_path_factory.mktemp("checkpoint")
-    config = Glm4vVisionConfig(depth=2, hidden_size=64, num_heads=2, out_hidden_size=96, intermediate_size=128)
-    visual = [
-        (f"model.visual.{name}", tensor.bfloat16() if tensor.ndim > 1 else tensor)
-        for name, tensor in random_tower(config).state_dict().items()
-    ]
-    half = len(visual) // 2
-    shards = {
-        SHARDS[0]: {"model.language_model.embed_tokens.weight": torch.ones(100, 1000)},
-        SHARDS[1]: dict(visual[:half]) | {"model.language_model.norm.weight": torch.ones(100_000)},
-        SHARDS[2]: dict(visual[half:]) | {"lm_head.weight": torch.ones(100_000)},
-    }
-    for file, tensors in shards.items():
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / file)
-    index = {name: file for file, tensors in shards.items() for name in tensors}
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
-    (folder / "config.json").write_text(json.dumps({"model_type": "glm4v", "vision_config": config.to_dict()}))
-    (folder / "preprocessor_config.json").write_text(json.dumps({"image_processor_type": "Glm4vImageProcessor"}))
-    (folder / "tokenizer.json").write_text("{}")
-    return folder
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
 
 
 @pytest.fixture
@@ -62,12 +39,6 @@ def towers(tmp_path: Path) -> FetchedTowers:
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("glm4v_core.tower_plan._PART_BYTES", 20_000)
-
-
-def assert_same_tower(directory: Path, checkpoint: Path) -> None:
-    fetched, full = read_visual_tensors(directory), read_visual_tensors(checkpoint)
-    assert fetched.keys() == full.keys()
-    assert all(torch.equal(fetched[name], full[name]) and fetched[name].dtype == full[name].dtype for name in full)
 
 
 def patient(waits: list[float] | None = None, attempts: int = 8) -> Patience:
