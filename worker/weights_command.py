@@ -42,10 +42,7 @@ _Revision = Annotated[
 def fetch_command(
     model: Annotated[str, typer.Argument(metavar="ID_OR_DIR", help="Hub id, or directory of a full checkpoint.")],
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Directory of the new checkpoint.")] = None,
-    revision: #: Columns of a table that no terminal shows.
-_FILE_COLUMNS = 200
-
-_Revision = None,
+    revision: _Revision = None,
 ) -> None:
     from rich.console import Console
 
@@ -93,10 +90,7 @@ def list_command() -> None:
 @app.command("path")
 def path_command(
     model: Annotated[str, typer.Argument(metavar="ID", help="Hub id.")],
-    revision: #: Columns of a table that no terminal shows.
-_FILE_COLUMNS = 200
-
-_Revision = None,
+    revision: _Revision = None,
 ) -> None:
     """Print the directory of a fetched tower."""
     from glm4v_core.fetched import FetchedTowers
