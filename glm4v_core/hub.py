@@ -22,11 +22,19 @@ def fetch_checkpoint(name: str | Path, revision: str | None = None) -> Path:
     Raises:
         CheckpointError: it is neither a directory nor a model that the hub gives out; the message says what to do.
     """
+    return find_checkpoint(name, revision) or _download(str(name), revision)
+
+
+def find_checkpoint(name: str | Path, revision: str | None = None) -> Path | None:
+    """As `fetch_checkpoint`, but nothing is downloaded: None when the hub's model is not on this machine.
+
+    Raises:
+        CheckpointError: it is no directory, and no model on the hub can have this name.
+    """
     if Path(name).is_dir():
         return Path(name)
     check_hub_id(str(name))
-    found = FetchedTowers().find(str(name), revision) or _in_hub_cache(str(name), revision)
-    return found or _download(str(name), revision)
+    return FetchedTowers().find(str(name), revision) or _in_hub_cache(str(name), revision)
 
 
 def check_hub_id(name: str) -> None:

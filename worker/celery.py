@@ -58,9 +58,9 @@ class EmbedApp(Celery):  # type: ignore[misc] # Celery ships no types
     def build_runtime(self, *, observe: Callable[[Outcome], None]) -> Runtime:
         """What embeds this worker's items; tests and benchmarks put another encoder into it."""
         # It imports torch, which a producer has not got.
-        from worker.runtime import Runtime
+        from worker.runtime import Runtime, load_fetched_encoder
 
-        return Runtime(self.settings, observe=observe)
+        return Runtime(self.settings, observe=observe, load=load_fetched_encoder)
 
 
 def configuration(settings: Settings) -> dict[str, Any]:

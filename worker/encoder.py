@@ -20,6 +20,7 @@ from glm4v_core.embedding_pipeline import (
     RandomWeightsWarning,
     load_pipeline,
 )
+from glm4v_core.hub import find_checkpoint
 from glm4v_core.patches import normalize_patches
 from glm4v_core.processing import Glm4vImageProcessor, Glm4vVideoProcessor
 from glm4v_core.weights import CheckpointError, weights_digest
@@ -29,12 +30,15 @@ from worker.errors import InvalidOptions, InvalidSettings
 log = logging.getLogger(__name__)
 
 
-def load_encoder(model: str, *, device: str, dtype: Dtype, revision: str | None = None) -> TorchEncoder:
+def load_encoder(
+    model: str, *, device: str, dtype: Dtype, revision: str | None = None, download: bool = True
+) -> TorchEncoder:
     """Load a model onto a device.
 
     Args:
         model: a directory, a hub id, or `random:tiny`.
         device: `auto` takes the GPU if there is one.
+        download: fetch a hub's model that is not on this machine; else that is an error.
 
     Raises:
         InvalidSettings: there is no such model or no such device; the message says what to do.
@@ -43,6 +47,8 @@ def load_encoder(model: str, *, device: str, dtype: Dtype, revision: str | None 
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", RandomWeightsWarning)
+            if not download:
+                _check_on_this_machine(model, revision)
             pipeline = _load(model, revision, getattr(torch, dtype))
     except (CheckpointError, OSError) as error:
         raise InvalidSettings(f"the model {model!r} cannot be loaded: {error}") from error
@@ -57,6 +63,16 @@ def _load(model: str, revision: str | None, dtype: torch.dtype) -> GLM4VEmbeddin
     if model in RANDOM_CONFIGS:
         return load_pipeline(model, dtype=dtype)
     return GLM4VEmbeddingPipeline.from_pretrained(model, revision, dtype=dtype)
+
+
+def _check_on_this_machine(model: str, revision: str | None) -> None:
+    if model in RANDOM_CONFIGS or find_checkpoint(model, revision) is not None:
+        return
+    fetch = f"glm4v weights fetch {model}" + (f" --revision {revision}" if revision else "")
+    raise InvalidSettings(
+        f"the weights of {model} are not on this machine: run `{fetch}`, in a container with the worker's volume of"
+        " weights; or set GLM4V_MODEL=random:tiny for a trial with random ones"
+    )
 
 
 def _device(name: str) -> torch.device:

@@ -41,12 +41,27 @@ _UNWIND_SECONDS = 2.0
 _PAUSE = 1.0
 
 
-def load_torch_encoder(settings: Settings) -> Encoder:
-    """The model that the settings name."""
+def load_torch_encoder(settings: Settings, *, download: bool = True) -> Encoder:
+    """The model that the settings name.
+
+    Args:
+        download: fetch it from the hub if it is not on this machine.
+    """
     # torch takes seconds to import, and a process with another encoder has no use for it.
     from worker.encoder import load_encoder
 
-    return load_encoder(settings.model, device=settings.device, dtype=settings.dtype, revision=settings.model_revision)
+    return load_encoder(
+        settings.model,
+        device=settings.device,
+        dtype=settings.dtype,
+        revision=settings.model_revision,
+        download=download,
+    )
+
+
+def load_fetched_encoder(settings: Settings) -> Encoder:
+    """The same for a worker under a supervisor: nobody watches a download there, and each restart would begin it."""
+    return load_torch_encoder(settings, download=False)
 
 
 class Runtime:
