@@ -6,7 +6,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+#: Number formats that a model computes in.
 Dtype = Literal["bfloat16", "float16", "float32"]
+#: Number formats of stored tokens. The last two take half of bfloat16's room and keep one scale for each token.
+StoredDtype = Literal["bfloat16", "float16", "float32", "float8_e4m3", "int8"]
 
 #: One visual token covers 2 x 2 patches of 14 x 14 pixels; no picture becomes smaller than that.
 PIXELS_PER_TOKEN = 28 * 28
@@ -28,7 +31,9 @@ class EmbedOptions(BaseModel):
     max_frames: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
         None, description="frames sampled per video, at most: more are thinned out evenly"
     )
-    dtype: Dtype | None = Field(None, description="number format of the stored tokens; the worker's own if not set")
+    dtype: StoredDtype | None = Field(
+        None, description="number format of the stored tokens; the worker's own if not set"
+    )
 
     @model_validator(mode="after")
     def _bounds_do_not_cross(self) -> Self:

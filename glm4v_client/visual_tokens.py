@@ -6,7 +6,8 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glm4v_client.artefact import ArtefactHeader, read_artefact_header
+from glm4v_client import restoring
+from glm4v_client.artefact import ArtefactHeader, read_artefact_header, split_artefact
 from glm4v_client.errors import DamagedDownload
 from glm4v_client.whole_file import whole_file
 
@@ -29,14 +30,10 @@ class VisualTokens:
         file = io.BytesIO(content)
         try:
             self.header: ArtefactHeader = read_artefact_header(file)
+            self._artefact = split_artefact(self.header, memoryview(content)[file.tell() :])
         except (ValueError, KeyError) as error:
             raise DamagedDownload(f"this is not an artefact that this client reads: {error}") from error
         self._content = content
-        self._rows = memoryview(content)[file.tell() :]
-        if len(self._rows) != self.header.embeddings_bytes:
-            raise DamagedDownload(
-                f"the artefact holds {len(self._rows)} bytes of rows instead of {self.header.embeddings_bytes}"
-            )
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -45,7 +42,7 @@ class VisualTokens:
 
     @property
     def dtype(self) -> str:
-        """bfloat16, float16 or float32."""
+        """As stored: bfloat16, float16, float32, or with a scale for each token float8_e4m3 or int8."""
         return self.header.dtype
 
     @property
@@ -64,32 +61,20 @@ class VisualTokens:
         return self.header.frame_indices
 
     def to_torch(self) -> torch.Tensor:
-        """A tensor of its own, (tokens, dim) in the stored dtype, on the CPU.
+        """A tensor of its own, (tokens, dim) on the CPU: bfloat16 for float8_e4m3 and int8, else as stored.
 
         Raises:
             ImportError: torch is not installed.
         """
-        # This package works without torch; who calls this has it.
-        import torch
-
-        # A copy: torch needs memory that may be written, and the caller may want to write it.
-        rows = bytearray(self._rows)
-        return torch.frombuffer(rows, dtype=getattr(torch, self.dtype)).reshape(self.shape)
+        return restoring.to_torch(self._artefact)
 
     def to_numpy(self) -> numpy.ndarray:
-        """An array of its own, (tokens, dim). numpy has no bfloat16, so that becomes float32, every value exactly.
+        """An array of its own, (tokens, dim): float16 if stored so, else float32 with the values of `to_torch`.
 
         Raises:
             ImportError: numpy is not installed.
         """
-        # This package works without numpy; who calls this has it.
-        import numpy
-
-        if self.dtype != "bfloat16":
-            return numpy.frombuffer(self._rows, numpy.dtype(self.dtype).newbyteorder("<")).reshape(self.shape).copy()
-        # A bfloat16 is the upper half of a float32.
-        halves = numpy.frombuffer(self._rows, "<u2").reshape(self.shape)
-        return (halves.astype("<u4") << 16).view("<f4")
+        return restoring.to_numpy(self._artefact)
 
     def save(self, path: str | Path) -> Path:
         """Write the artefact, a safetensors file, whole or not at all.

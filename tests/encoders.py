@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glm4v_client.artefact import ITEM_BYTES
 from glm4v_client.states import MediaKind
-from worker.encoding import ITEM_BYTES, EncodeRequest, Tokens
+from worker.encoding import EncodeRequest, Tokens
 from worker.errors import InvalidOptions
 
 #: A picture of nothing but this grey kills the process of a deadly encoder.

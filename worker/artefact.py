@@ -11,7 +11,7 @@ from typing import Protocol
 
 from typing_extensions import Buffer
 
-from glm4v_client.artefact import DTYPE_NAMES, FORMAT_VERSION, HEADER_LENGTH, ArtefactHeader
+from glm4v_client.artefact import DTYPE_NAMES, HEADER_LENGTH, ArtefactHeader, format_version
 
 
 class Output(Protocol):
@@ -30,19 +30,27 @@ class ArtefactWriter:
     def __init__(self, output: Output, header: ArtefactHeader) -> None:
         self._output = output
         self._missing_bytes = header.embeddings_bytes
+        self._scales_bytes = header.scales_bytes
+        #: Four bytes a token: kept until the last row, behind which they belong.
+        self._scales = bytearray()
         output.write(_encode_header(header))
 
-    def write(self, rows: Buffer) -> None:
-        """Append rows: contiguous little-endian numbers of the header's dtype."""
+    def write(self, rows: Buffer, scales: Buffer = b"") -> None:
+        """Append rows: contiguous little-endian numbers of the header's dtype, and their scales if it has any."""
         count = memoryview(rows).nbytes
         if count > self._missing_bytes:
             raise ValueError(f"{count} bytes of rows where {self._missing_bytes} were left")
         self._output.write(rows)
         self._missing_bytes -= count
+        self._scales += memoryview(scales).cast("B")
 
     def finish(self) -> None:
         if self._missing_bytes:
             raise ValueError(f"{self._missing_bytes} bytes of rows are missing")
+        if len(self._scales) != self._scales_bytes:
+            raise ValueError(f"{len(self._scales)} bytes of scales instead of {self._scales_bytes}")
+        if self._scales:
+            self._output.write(self._scales)
 
 
 def new_artefact_key(fingerprint: str, content_sha256: str) -> str:
@@ -56,7 +64,11 @@ def new_artefact_key(fingerprint: str, content_sha256: str) -> str:
 
 
 def _encode_header(header: ArtefactHeader) -> bytes:
-    """The header and the small tensors: everything that comes before the first row."""
+    """The header and the small tensors: everything that comes before the first row.
+
+    Raises:
+        ValueError: a scaled dtype in rows whose bytes are no multiple of four.
+    """
     tensors = [_Small("grid_thw", "I64", (1, 3), struct.pack("<3q", *header.grid_thw))]
     if header.timestamps is not None:
         tensors.append(_small("timestamps", "F64", "d", header.timestamps))
@@ -69,6 +81,11 @@ def _encode_header(header: ArtefactHeader) -> bytes:
         offset += len(tensor.data)
     shape = (header.num_tokens, header.dim)
     entries["embeddings"] = _entry(DTYPE_NAMES[header.dtype], shape, offset, header.embeddings_bytes)
+    if header.scales_bytes:
+        end = offset + header.embeddings_bytes
+        if end % 4:
+            raise ValueError(f"{header.dtype} rows of {header.dim} numbers: their scales would not lie on four bytes")
+        entries["scales"] = _entry("F32", shape[:1], end, header.scales_bytes)
     text = json.dumps(entries, separators=(",", ":")).encode()
     # Spaces up to a multiple of eight, so that a reader may map the tensors in place.
     text += b" " * (-len(text) % 8)
@@ -89,7 +106,7 @@ def _small(name: str, dtype: str, code: str, values: Sequence[float]) -> _Small:
 
 def _metadata(header: ArtefactHeader) -> dict[str, str]:
     return {
-        "format_version": FORMAT_VERSION,
+        "format_version": format_version(header.dtype),
         "kind": header.kind.value,
         "model": header.model,
         "fingerprint": header.fingerprint,

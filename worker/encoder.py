@@ -12,7 +12,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from glm4v_client.options import Dtype
+from glm4v_client.artefact import SCALED_DTYPES
+from glm4v_client.options import Dtype, StoredDtype
 from glm4v_client.states import MediaKind
 from glm4v_core.embedding_pipeline import (
     RANDOM_CONFIGS,
@@ -23,6 +24,7 @@ from glm4v_core.embedding_pipeline import (
 from glm4v_core.hub import find_checkpoint
 from glm4v_core.patches import normalize_patches
 from glm4v_core.processing import Glm4vImageProcessor, Glm4vVideoProcessor
+from glm4v_core.quantization import QuantizedDtype, quantize_rows
 from glm4v_core.weights import CheckpointError, weights_digest
 from worker.encoding import EncodeRequest, OutOfDeviceMemory, Tokens
 from worker.errors import InvalidOptions, InvalidSettings
@@ -166,9 +168,9 @@ class TorchForward:
     ) -> None:
         rows = [request.segments * request.segment_patches // patches_per_token for request in requests]
         on_device = [
-            part.to(getattr(torch, request.dtype)) for part, request in zip(tokens.split(rows), requests, strict=True)
+            _as_stored(part, request.dtype) for part, request in zip(tokens.split(rows), requests, strict=True)
         ]
-        self._host = [_to_host(part) for part in on_device]
+        self._host = [(_to_host(part), _to_host(scales)) for part, scales in on_device]
         self._dtypes = [request.dtype for request in requests]
         self._order = order
         self._done = None
@@ -186,10 +188,17 @@ class TorchForward:
             with _memory_errors():
                 self._done.synchronize()
         given = [
-            (place, _as_tokens(tensor, dtype))
-            for place, tensor, dtype in zip(self._order, self._host, self._dtypes, strict=True)
+            (place, _as_tokens(part, scales, dtype))
+            for place, (part, scales), dtype in zip(self._order, self._host, self._dtypes, strict=True)
         ]
         return [tokens for _, tokens in sorted(given, key=lambda pair: pair[0])]
+
+
+def _as_stored(part: Tensor, dtype: StoredDtype) -> tuple[Tensor, Tensor]:
+    """Rows in the number format asked for, and their scales: none where it needs none."""
+    if dtype in SCALED_DTYPES:
+        return quantize_rows(part, cast(QuantizedDtype, dtype))
+    return part.to(getattr(torch, dtype)), part.new_empty(0, dtype=torch.float32)
 
 
 def _to_host(part: Tensor) -> Tensor:
@@ -199,9 +208,12 @@ def _to_host(part: Tensor) -> Tensor:
     return host.copy_(part, non_blocking=True)
 
 
-def _as_tokens(tensor: Tensor, dtype: Dtype) -> Tokens:
-    data = tensor.view(torch.uint8).numpy().data.cast("B")
-    return Tokens(data=data, shape=(tensor.shape[0], tensor.shape[1]), dtype=dtype)
+def _as_tokens(part: Tensor, scales: Tensor, dtype: StoredDtype) -> Tokens:
+    return Tokens(data=_bytes(part), shape=(part.shape[0], part.shape[1]), dtype=dtype, scales=_bytes(scales))
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    return tensor.flatten().view(torch.uint8).numpy().data
 
 
 def _by_width(requests: Sequence[EncodeRequest]) -> Iterator[Iterator[EncodeRequest]]:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from glm4v_client.options import Dtype
+from glm4v_client.options import StoredDtype
 from glm4v_client.states import MediaKind
 
-ITEM_BYTES: Mapping[Dtype, int] = {"bfloat16": 2, "float16": 2, "float32": 4}
+_NO_SCALES = memoryview(b"")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,7 @@ class EncodeRequest:
     patches: memoryview
     grid_thw: tuple[int, int, int]
     #: Of the tokens that come back.
-    dtype: Dtype
+    dtype: StoredDtype
     #: Share no forward with other items.
     alone: bool = False
 
@@ -54,7 +54,9 @@ class Tokens:
     #: Little-endian rows (n, dim).
     data: memoryview
     shape: tuple[int, int]
-    dtype: Dtype
+    dtype: StoredDtype
+    #: Little-endian float32 (n,), by which the rows are multiplied; empty where the dtype needs none.
+    scales: memoryview = _NO_SCALES
 
 
 def join(parts: Sequence[Tokens]) -> Tokens:
@@ -62,8 +64,12 @@ def join(parts: Sequence[Tokens]) -> Tokens:
     if len(parts) == 1:
         return parts[0]
     rows = sum(part.shape[0] for part in parts)
-    data = memoryview(bytearray().join(part.data for part in parts))
-    return Tokens(data=data, shape=(rows, parts[0].shape[1]), dtype=parts[0].dtype)
+    return Tokens(
+        data=memoryview(bytearray().join(part.data for part in parts)),
+        shape=(rows, parts[0].shape[1]),
+        dtype=parts[0].dtype,
+        scales=memoryview(bytearray().join(part.scales for part in parts)),
+    )
 
 
 class Forward(Protocol):

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from glm4v_client.artefact import FORMAT_VERSION
-from glm4v_client.options import Dtype
+from glm4v_client.artefact import format_version
+from glm4v_client.options import StoredDtype
 from glm4v_client.states import MediaKind
 from worker.encoding import Encoder
 
@@ -24,13 +24,13 @@ class Recipe:
     fingerprint: str
     processor_settings: Mapping[str, Any]
     #: Of the stored tokens.
-    dtype: Dtype
+    dtype: StoredDtype
 
 
 class Recipes:
     """The recipes of one model, each worked out once. Safe to use from many threads."""
 
-    def __init__(self, *, model: str, encoder: Encoder, dtype: Dtype) -> None:
+    def __init__(self, *, model: str, encoder: Encoder, dtype: StoredDtype) -> None:
         """
         Args:
             dtype: of the stored tokens where an item's options name none.
@@ -54,10 +54,10 @@ class Recipes:
             return self._recipes[key]
 
     def _work_out(self, kind: MediaKind, options: Mapping[str, Any]) -> Recipe:
-        dtype: Dtype = options.get("dtype") or self._dtype
+        dtype: StoredDtype = options.get("dtype") or self._dtype
         settings = self._encoder.processor_settings(kind, options)
         parts = {
-            "format_version": FORMAT_VERSION,
+            "format_version": format_version(dtype),
             "kind": kind,
             "model": self._model,
             "encoder": dict(self._encoder.identity),

@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image
 
 from glm4v_client.artefact import Artefact
+from glm4v_client.restoring import to_numpy
 from glm4v_client.states import MediaKind
-from worker.picture import FloatArray, draw_tokens
+from worker.picture import draw_tokens
 
 # Frames are shown a few centimetres high.
 _FRAME_EDGE = 360
@@ -23,18 +24,7 @@ def illustrate(media: Path, artefact: Artefact) -> Image.Image:
     """
     header = artefact.header
     frames = [_image(media)] if header.kind is MediaKind.IMAGE else _frames(media, header.frame_indices or ())
-    return draw_tokens(as_float32(artefact), header.grid_thw, frames[: header.grid_thw[0]])
-
-
-def as_float32(artefact: Artefact) -> FloatArray:
-    """The rows of an artefact, `(num_tokens, dim)`; numpy has no bfloat16, whose bits are float32's upper half."""
-    header = artefact.header
-    if header.dtype == "bfloat16":
-        upper = np.frombuffer(artefact.embeddings, "<u2").astype("<u4")
-        rows = (upper << 16).view("<f4")
-    else:
-        rows = np.frombuffer(artefact.embeddings, "<f2" if header.dtype == "float16" else "<f4")
-    return rows.reshape(header.num_tokens, header.dim).astype(np.float32)
+    return draw_tokens(to_numpy(artefact).astype(np.float32), header.grid_thw, frames[: header.grid_thw[0]])
 
 
 def _image(media: Path) -> Image.Image:

@@ -110,7 +110,7 @@ class Pipeline:
             with closing(stream.tokens()) as tokens:
                 for part in tokens:
                     with stages.time("store"):
-                        artefact.write(part.data)
+                        artefact.write(part.data, part.scales)
             artefact.finish()
             media.check_unchanged()
             lease.check()

@@ -7,9 +7,10 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from glm4v_client.options import Dtype
+from glm4v_client.artefact import ITEM_BYTES
+from glm4v_client.options import StoredDtype
 from worker.decode import Decoding
-from worker.encoding import ITEM_BYTES, EncodeRequest, Tokens
+from worker.encoding import EncodeRequest, Tokens
 from worker.engine import Engine
 from worker.leases import Lease
 from worker.limits import ByteBudget
@@ -27,7 +28,14 @@ class TokenStream:
     """Reads chunks of patches, has them encoded, and hands over their tokens in order."""
 
     def __init__(
-        self, decoding: Decoding, engine: Engine, budget: ByteBudget, *, dtype: Dtype, lease: Lease, stages: Stages
+        self,
+        decoding: Decoding,
+        engine: Engine,
+        budget: ByteBudget,
+        *,
+        dtype: StoredDtype,
+        lease: Lease,
+        stages: Stages,
     ) -> None:
         self._decoding = decoding
         self._engine = engine

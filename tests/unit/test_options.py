@@ -36,7 +36,7 @@ def test_equal_options_are_equal_however_they_were_written():
         ({"fps": float("inf")}, "fps is inf"),
         ({"fps": 241}, "fps is 241"),
         ({"max_frames": 0}, "max_frames is 0"),
-        ({"dtype": "int8"}, "dtype is 'int8': .* 'bfloat16', 'float16' or 'float32'"),
+        ({"dtype": "int4"}, "dtype is 'int4': .* 'float32', 'float8_e4m3' or 'int8'"),
         ({"fps": -1, "max_frames": 0}, "fps is -1.*; max_frames is 0"),
     ],
 )
