@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self, overload
 
@@ -15,8 +16,9 @@ from torch.nn.utils.rnn import pad_sequence
 from glm4v_core.config import Glm4vVisionConfig
 from glm4v_core.hub import fetch_checkpoint
 from glm4v_core.processing import Glm4vImageProcessor, Glm4vVideoProcessor
+from glm4v_core.processor_files import IMAGE_FILE, VIDEO_FILE, default_settings, image_file, video_file
 from glm4v_core.vision_model import Glm4vVisionModel
-from glm4v_core.weights import load_tensors, read_visual_tensors, save_visual_tensors
+from glm4v_core.weights import CheckpointError, load_tensors, read_visual_tensors, save_visual_tensors
 
 #: Towers that can be had by name with random weights, for trials and tests.
 RANDOM_CONFIGS = {
@@ -48,13 +50,7 @@ class GLM4VEmbeddingPipeline(nn.Module):
         self.config = config
         with torch.device("meta"):
             self.visual = Glm4vVisionModel(config)
-        patch_size, temporal, merge = config.patch_size, config.temporal_patch_size, config.spatial_merge_size
-        self.image_processor = Glm4vImageProcessor(
-            patch_size=patch_size, temporal_patch_size=temporal, merge_size=merge
-        )
-        self.video_processor = Glm4vVideoProcessor(
-            patch_size=patch_size, temporal_patch_size=temporal, merge_size=merge
-        )
+        self.image_processor, self.video_processor = default_processors(config)
         self.eval()
 
     @classmethod
@@ -77,27 +73,26 @@ class GLM4VEmbeddingPipeline(nn.Module):
             dtype: of the weights; as stored when None.
 
         Raises:
-            CheckpointError: there is no such model, or it does not fit its configuration.
+            CheckpointError: there is no such model, it is of another family, or it does not fit its configuration.
         """
         directory = fetch_checkpoint(name, revision)
         pipeline = cls.__new__(cls)
         nn.Module.__init__(pipeline)
-        pipeline._build(Glm4vVisionConfig.from_json_file(directory))
+        with _named_errors(name):
+            pipeline._build(Glm4vVisionConfig.from_json_file(directory))
+            pipeline.image_processor = Glm4vImageProcessor.from_pretrained(directory)
+            pipeline.video_processor = Glm4vVideoProcessor.from_pretrained(directory)
         load_tensors(pipeline.visual, read_visual_tensors(directory), dtype)
-        pipeline.image_processor = Glm4vImageProcessor.from_pretrained(directory)
-        pipeline.video_processor = Glm4vVideoProcessor.from_pretrained(directory)
         return pipeline.to(device)
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write configuration, processors and tower so that `from_pretrained` reads them back."""
         target = Path(directory)
         target.mkdir(parents=True, exist_ok=True)
-        video_type = "Glm46VVideoProcessor" if self.video_processor.sampler == "glm46v" else "Glm4vVideoProcessor"
         for file, values in {
             "config.json": {"vision_config": self.config.to_dict()},
-            "preprocessor_config.json": self.image_processor.to_dict()
-            | {"image_processor_type": "Glm4vImageProcessor"},
-            "video_preprocessor_config.json": self.video_processor.to_dict() | {"video_processor_type": video_type},
+            IMAGE_FILE: image_file(self.image_processor.to_dict()),
+            VIDEO_FILE: video_file(self.video_processor.to_dict()),
         }.items():
             (target / file).write_text(json.dumps(values, indent=2) + "\n")
         save_visual_tensors(self.visual, target)
@@ -245,6 +240,25 @@ class GLM4VEmbeddingPipeline(nn.Module):
             "num_patches": int(grid_thw.prod(-1).sum()),
             "embedding_dim": embeddings.shape[-1],
         }
+
+
+@contextmanager
+def _named_errors(model: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise CheckpointError(f"{model} cannot be read: {error}") from error
+
+
+def default_processors(config: Glm4vVisionConfig) -> tuple[Glm4vImageProcessor, Glm4vVideoProcessor]:
+    """The processors of a tower without a checkpoint's files, as its model's are by default."""
+    geometry = {
+        "patch_size": config.patch_size,
+        "temporal_patch_size": config.temporal_patch_size,
+        "merge_size": config.spatial_merge_size,
+    }
+    image, video = default_settings(config.model_type, geometry)
+    return Glm4vImageProcessor(**image), Glm4vVideoProcessor(**video)
 
 
 def load_pipeline(

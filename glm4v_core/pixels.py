@@ -10,10 +10,12 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tvF
 
+from glm4v_core.canvas import Canvas
 from glm4v_core.image_reading import read_image
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -103,6 +105,12 @@ def resize_frame(frame: Tensor, height: int, width: int) -> Tensor:
         frame = frame.contiguous()
     resized: Tensor = tvF.resize(frame, [height, width], interpolation=tvF.InterpolationMode.BICUBIC, antialias=True)
     return resized
+
+
+def lay_on_canvas(picture: Tensor, canvas: Canvas) -> Tensor:
+    """Put a picture (C, H, W) of the canvas's picture size at its top left, black beside and below it."""
+    beside, below = canvas.width - canvas.picture_width, canvas.height - canvas.picture_height
+    return F.pad(picture, (0, beside, 0, below)) if beside or below else picture
 
 
 def rgb_image(image: Image.Image) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Images and clips to patches, as Hugging Face's processors for GLM-4.1V, GLM-4.5V and GLM-4.6V make them."""
+"""Images and clips to patches, as Hugging Face's processors for the GLM-V family make them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
+from glm4v_core.canvas import Canvas
 from glm4v_core.patches import Patches, patchify
-from glm4v_core.pixels import ImageInput, VideoInput, clip_pixels, image_pixels, list_images, list_videos, resize_frame
+from glm4v_core.pixels import (
+    ImageInput,
+    VideoInput,
+    clip_pixels,
+    image_pixels,
+    lay_on_canvas,
+    list_images,
+    list_videos,
+    resize_frame,
+)
 from glm4v_core.processor_files import read_image_settings, read_video_settings
 from glm4v_core.processor_settings import Features, ProcessorSettings, ReturnTensors, as_tensors, joined
 from glm4v_core.sampling import (
@@ -28,6 +38,9 @@ from glm4v_core.sampling import (
     thin,
 )
 
+if TYPE_CHECKING:
+    from glm4v_core.video_source import VideoSource
+
 #: What the checkpoints are shipped with: 4.8 million pixels an image, which counts as two frames.
 CHECKPOINT_IMAGE_SIZE = {"shortest_edge": 112 * 112, "longest_edge": 9_633_792}
 #: What transformers' class takes where a checkpoint's file names no size: 5.9 million pixels an image.
@@ -35,8 +48,6 @@ TRANSFORMERS_IMAGE_SIZE = {"shortest_edge": 112 * 112, "longest_edge": 28 * 28 *
 #: 30,000 tokens a clip, over all of its sampled frames.
 VIDEO_SIZE = {"shortest_edge": 112 * 112, "longest_edge": 28 * 28 * 2 * 30_000}
 
-_IMAGE_TYPES = ("Glm4vImageProcessor", "Glm46VImageProcessor")
-_SAMPLERS_BY_TYPE: dict[str, Sampler] = {"Glm4vVideoProcessor": "glm4v", "Glm46VVideoProcessor": "glm46v"}
 _SAMPLES_PER_SECOND = 2.0
 
 
@@ -59,11 +70,7 @@ class Glm4vImageProcessor(ProcessorSettings):
             FileNotFoundError: there are no settings in the directory.
             ValueError: the settings are another model's.
         """
-        settings = read_image_settings(path)
-        kind = settings.get("image_processor_type") or _IMAGE_TYPES[0]
-        if kind.removesuffix("Fast").removesuffix("Pil") not in _IMAGE_TYPES:
-            raise ValueError(f"{path} is for a {kind}; this one reads {' and '.join(_IMAGE_TYPES)}")
-        return cls(**{"size": TRANSFORMERS_IMAGE_SIZE, **_known(cls, settings)})
+        return cls(**{"size": TRANSFORMERS_IMAGE_SIZE, **_known(cls, read_image_settings(path))})
 
     def __call__(self, images: Any, *, return_tensors: ReturnTensors = None, **settings: Any) -> Features:
         """Return `pixel_values` float32 (patches of all images, 1176) and `image_grid_thw` int64 (images, 3).
@@ -88,14 +95,14 @@ class Glm4vImageProcessor(ProcessorSettings):
         """Return one image as patches of one frame: uint8 (h*w, 588) unless the image holds other numbers."""
         pixels = image_pixels(image, convert_rgb=self.do_convert_rgb)
         self._warn_of_small_floats(pixels)
-        height, width = self._target_size(self.temporal_patch_size, pixels.shape[-2], pixels.shape[-1])
-        resized = resize_frame(pixels, height, width)
+        canvas = self._canvas(self.temporal_patch_size, pixels.shape[-2], pixels.shape[-1])
+        resized = lay_on_canvas(resize_frame(pixels, *canvas.picture_size), canvas)
         return patchify(resized[None], patch_size=self.patch_size, merge_size=self.merge_size)
 
     def count_image_tokens(self, width: int, height: int) -> int:
         """Return the number of tokens that an image of this size in pixels becomes."""
-        height, width = self._target_size(self.temporal_patch_size, height, width)
-        return height * width // self.cell**2
+        canvas = self._canvas(self.temporal_patch_size, height, width)
+        return canvas.height * canvas.width // self.cell**2
 
     def with_options(self, *, min_pixels: int | None = None, max_pixels: int | None = None) -> Self:
         """Return a processor that keeps each image's pixels, after resizing, between these; None leaves it open.
@@ -113,11 +120,15 @@ class VideoPlan:
     #: The frames to read, in order; as many as the temporal patches hold, so the last may be repeated.
     frame_indices: list[int]
     grid_thw: tuple[int, int, int]
-    #: Pixels of every frame after resizing.
-    height: int
-    width: int
+    #: Of every frame.
+    canvas: Canvas
     #: Seconds at which each temporal patch begins; None where the clip's frame rate is unknown.
     timestamps: list[float] | None
+
+    def frames_of(self, source: VideoSource) -> Iterator[Tensor]:
+        """Read the planned frames of an open clip, each (3, H, W) uint8 as it is to be cut into patches."""
+        for picture in source.frames(self.frame_indices, size=self.canvas.picture_size):
+            yield lay_on_canvas(picture, self.canvas)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,9 +138,9 @@ class Glm4vVideoProcessor(ProcessorSettings):
     size: Mapping[str, int] = field(default_factory=VIDEO_SIZE.copy)
     sampler: Sampler = "glm4v"
     do_sample_frames: bool = True
-    #: Frames sampled per second; None is the sampler's own choice: 2 for "glm4v".
+    #: Frames sampled per second; None is the sampler's own choice: 2 for all but "glm46v".
     fps: float | None = None
-    #: Seconds. Of a longer clip "glm4v" takes a fixed number of frames, spread over all of it.
+    #: Seconds. Of a longer clip "glm4v" takes a fixed number of frames, spread over all of it; no other sampler asks.
     max_duration: float = 300
     #: At most so many distinct frames, thinned evenly.
     max_frames: int | None = None
@@ -157,16 +168,11 @@ class Glm4vVideoProcessor(ProcessorSettings):
             FileNotFoundError: there are no settings in the directory.
             ValueError: the settings are another model's.
         """
-        settings = read_video_settings(path)
-        kind = settings.get("video_processor_type") or "Glm4vVideoProcessor"
-        sampler = _SAMPLERS_BY_TYPE.get(kind.removesuffix("Fast").removesuffix("Pil"))
-        if sampler is None:
-            raise ValueError(f"{path} is for a {kind}; this one reads {' and '.join(_SAMPLERS_BY_TYPE)}")
-        known = _known(cls, settings)
-        if sampler == "glm46v":
+        known = _known(cls, read_video_settings(path))
+        if known["sampler"] == "glm46v":
             # GLM-4.6V's files hold an fps that its sampler never looks at.
             known.pop("fps", None)
-        return cls(**{**known, "sampler": sampler})
+        return cls(**known)
 
     def __call__(
         self, videos: Any, *, video_metadata: Any = None, return_tensors: ReturnTensors = None, **settings: Any
@@ -251,14 +257,13 @@ class Glm4vVideoProcessor(ProcessorSettings):
 
     def _plan(self, indices: list[int], times: list[float] | None, height: int, width: int) -> VideoPlan:
         """Plan for these frames; only afterwards is the last repeated: the budget counts them without it."""
-        height, width = self._target_size(len(indices), height, width)
+        canvas = self._canvas(len(indices), height, width)
         filled = fill_up(indices, self.temporal_patch_size)
         grid_t = len(filled) // self.temporal_patch_size
         return VideoPlan(
             frame_indices=filled,
-            grid_thw=(grid_t, height // self.patch_size, width // self.patch_size),
-            height=height,
-            width=width,
+            grid_thw=(grid_t, canvas.height // self.patch_size, canvas.width // self.patch_size),
+            canvas=canvas,
             timestamps=times and patch_timestamps(times, grid_t=grid_t, temporal_patch_size=self.temporal_patch_size),
         )
 
@@ -283,7 +288,7 @@ class Glm4vVideoProcessor(ProcessorSettings):
 
         with open_video(video) as source:
             plan = self.plan(source.metadata, source.height, source.width)
-            yield plan, source.frames(plan.frame_indices, size=(plan.height, plan.width))
+            yield plan, plan.frames_of(source)
 
     def _chosen(self, frames: Tensor, metadata: VideoMetadata | None) -> tuple[VideoPlan, Iterator[Tensor]]:
         self._warn_of_small_floats(frames)
@@ -302,7 +307,8 @@ class Glm4vVideoProcessor(ProcessorSettings):
         last = max(plan.frame_indices)
         if last >= len(frames):
             raise ValueError(f"frame {last} was sampled of a clip of {len(frames)}: its total_num_frames is wrong")
-        return plan, (resize_frame(frames[index], plan.height, plan.width) for index in plan.frame_indices)
+        resized = (resize_frame(frames[index], *plan.canvas.picture_size) for index in plan.frame_indices)
+        return plan, (lay_on_canvas(picture, plan.canvas) for picture in resized)
 
     def _cut(self, frames: Iterator[Tensor]) -> Iterator[Tensor]:
         """Cut one temporal patch after another into rows."""
@@ -323,5 +329,5 @@ def _gathered(parts: Iterator[Tensor], count: int) -> Tensor:
 
 
 def _known(cls: type[ProcessorSettings], settings: Mapping[str, Any]) -> dict[str, Any]:
-    names = {item.name for item in fields(cls)} - cls.OPTIONS - {"sampler"}
+    names = {item.name for item in fields(cls)} - cls.OPTIONS
     return {name: value for name, value in settings.items() if name in names and value is not None}

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
+from glm4v_core.canvas import FITS, Canvas, Fit, fit_canvas
 from glm4v_core.patches import normalize_patches
-from glm4v_core.resize import smart_resize
 
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -41,6 +41,8 @@ class ProcessorSettings:
 
     #: `longest_edge` and `shortest_edge` are no edges but the most and the fewest pixels of all frames together.
     size: Mapping[str, int]
+    #: How a frame comes to whole cells: see `glm4v_core.canvas`.
+    fit: Fit = "stretch"
     do_resize: bool = True
     do_rescale: bool = True
     do_normalize: bool = True
@@ -66,6 +68,8 @@ class ProcessorSettings:
         for name in ("patch_size", "merge_size", "temporal_patch_size", "rescale_factor"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.fit not in FITS:
+            raise ValueError(f"unknown fit {self.fit!r}: choose one of {', '.join(FITS)}")
         if self.resample != _BICUBIC:
             raise ValueError(f"resample {self.resample} is not supported: GLM-V models need {_BICUBIC}, bicubic")
         if not all(_per_channel(self.image_std)):
@@ -95,16 +99,17 @@ class ProcessorSettings:
         if self.min_pixels is not None and self.max_pixels is not None and self.min_pixels > self.max_pixels:
             raise ValueError(f"min_pixels {self.min_pixels} is more than max_pixels {self.max_pixels}")
 
-    def _target_size(self, num_frames: int, height: int, width: int) -> tuple[int, int]:
+    def _canvas(self, num_frames: int, height: int, width: int) -> Canvas:
         if not self.do_resize:
             if height % self.cell or width % self.cell:
                 raise ValueError(
                     f"{width}x{height} does not divide into cells of {self.cell}x{self.cell} pixels:"
                     " resize it first, or leave do_resize on"
                 )
-            return height, width
+            return Canvas(height, width, height, width)
         fewest, most = self._pixel_budget(num_frames)
-        return smart_resize(
+        return fit_canvas(
+            self.fit,
             num_frames,
             height,
             width,

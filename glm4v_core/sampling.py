@@ -10,13 +10,14 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-#: "glm4v" is GLM-4.1V's and GLM-4.5V's sampler, "glm46v" GLM-4.6V's.
-Sampler = Literal["glm4v", "glm46v"]
+#: "glm4v" is GLM-4.1V's and GLM-4.5V's sampler, "glm46v" GLM-4.6V's and GLM-OCR's, "glm5_next" GLM-5.3-Flash's.
+Sampler = Literal["glm4v", "glm46v", "glm5_next"]
 SAMPLERS: tuple[str, ...] = get_args(Sampler)
 
 # GLM-4.6V samples the more sparsely the longer a clip lasts: up to so many seconds, so many temporal patches a second.
 _GLM46V_RATES = ((30, 3.0), (300, 1.0), (2400, 0.5))
 _GLM46V_MAX_FRAMES = 640
+_GLM5_NEXT_MAX_FRAMES = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +118,8 @@ def sample_frames(
 ) -> list[int]:
     """Return the indices of the frames that a processor looks at, an even number of them.
 
-    `fps` (frames a second) and `max_duration` (seconds) steer "glm4v" only: "glm46v" chooses its own rate.
+    `fps` (frames a second) does not steer "glm46v", which chooses its own rate, and `max_duration` (seconds) only
+    "glm4v".
 
     Raises:
         ValueError: the clip's own frame rate is unknown, or the sampler is.
@@ -131,6 +133,8 @@ def sample_frames(
         indices = _sample_glm4v(clip, fps, max_duration)
     elif sampler == "glm46v":
         indices = _sample_glm46v(clip, temporal_patch_size)
+    elif sampler == "glm5_next":
+        indices = _sample_spread(clip, min(int(clip.duration * fps), _GLM5_NEXT_MAX_FRAMES), 1 / fps)
     else:
         raise ValueError(f"unknown sampler {sampler!r}: choose one of {', '.join(SAMPLERS)}")
     return fill_up(list(dict.fromkeys(indices)), 2)
@@ -183,14 +187,20 @@ def _sample_glm4v(clip: _Clip, fps: float, max_duration: float) -> list[int]:
 
 
 def _sample_glm46v(clip: _Clip, temporal_patch_size: int) -> list[int]:
-    """Frames at a rate that falls with the clip's duration, made up to the number that this duration deserves."""
+    """Frames at a rate that falls with the clip's duration."""
     seconds = min(clip.duration, _GLM46V_RATES[-1][0])
     patches_per_second = next(rate for limit, rate in _GLM46V_RATES if seconds <= limit)
-    # Theirs has no lower bound, and so takes no frame at all of a clip shorter than 1/6 s.
-    wanted = max(1, min(int(seconds * patches_per_second * temporal_patch_size), _GLM46V_MAX_FRAMES))
+    wanted = min(int(seconds * patches_per_second * temporal_patch_size), _GLM46V_MAX_FRAMES)
+    return _sample_spread(clip, wanted, 1 / (temporal_patch_size * patches_per_second))
+
+
+def _sample_spread(clip: _Clip, wanted: int, step: float) -> list[int]:
+    """A frame every `step` seconds, made up to the number that the clip's duration deserves."""
+    # Theirs have no lower bound, and so take no frame at all of a clip shorter than one step.
+    wanted = max(1, wanted)
     if clip.frames < wanted:
         return _spread(0, clip.last, wanted)
-    walked = _walk(clip, 1 / (temporal_patch_size * patches_per_second))
+    walked = _walk(clip, step)
     if len(walked) < wanted:
         return _spread(walked[0], walked[-1], wanted)
     return walked if len(walked) == wanted else _spread(0, clip.last, wanted)

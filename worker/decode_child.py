@@ -121,7 +121,7 @@ def _decode_video(request: Mapping[str, Any]) -> Iterator[bytes | memoryview]:
 def _chunks(source: VideoSource, plan: VideoPlan, size: int) -> Iterator[Tensor]:
     """Frames (up to `size`, 3, H, W), as many chunks as there are, at the memory of one."""
     chunk: list[Tensor] = []
-    for frame in source.frames(plan.frame_indices, size=(plan.height, plan.width)):
+    for frame in plan.frames_of(source):
         chunk.append(frame)
         if len(chunk) == size:
             yield torch.stack(chunk)

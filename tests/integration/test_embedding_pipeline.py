@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from transformers import Glm4vImageProcessor as ReferenceImageProcessor
 from transformers import Glm4vVideoProcessor as ReferenceVideoProcessor
+from transformers import Glm5NextImageProcessor, Glm46VImageProcessor
 
 from glm4v_core import GLM4VEmbeddingPipeline, Glm4vVisionConfig
 from glm4v_core.embedding_pipeline import RandomWeightsWarning, load_pipeline
@@ -19,6 +20,7 @@ from glm4v_core.weights import CheckpointError
 from tests.reference import reference_tower, relative_error
 
 CONFIG = Glm4vVisionConfig(depth=2, hidden_size=64, num_heads=2, out_hidden_size=96, intermediate_size=128)
+SMALL = {"depth": 2, "hidden_size": 64, "num_heads": 2, "out_hidden_size": 96, "intermediate_size": 128}
 BUDGET = {"shortest_edge": 12_544, "longest_edge": 9_633_792}
 
 
@@ -190,6 +192,39 @@ def test_a_published_checkpoint_decides_sizes_budget_and_sampler(
     loaded.save_pretrained(tmp_path / "saved")
     again = GLM4VEmbeddingPipeline.from_pretrained(tmp_path / "saved")
     assert (again.image_processor, again.video_processor) == (loaded.image_processor, loaded.video_processor)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "their_image_processor", "sampler"),
+    [
+        pytest.param("glm_ocr", Glm46VImageProcessor, "glm46v", id="GLM-OCR"),
+        pytest.param("glm5_next", Glm5NextImageProcessor, "glm5_next", id="GLM-5.3-Flash"),
+    ],
+)
+@torch.no_grad()
+def test_the_familys_other_towers_come_with_the_processors_of_their_models(
+    model_type: str, their_image_processor: type, sampler: str, tmp_path: Path
+) -> None:
+    config = Glm4vVisionConfig.from_dict({"model_type": model_type, "vision_config": SMALL})
+    image = noise(300, 215, 3)
+    with pytest.warns(RandomWeightsWarning):
+        pipeline = GLM4VEmbeddingPipeline(config)
+
+    pipeline.save_pretrained(tmp_path)
+    loaded = GLM4VEmbeddingPipeline.from_pretrained(tmp_path)
+
+    assert loaded.video_processor == pipeline.video_processor
+    assert loaded.video_processor.sampler == sampler
+    inputs = their_image_processor.from_pretrained(tmp_path)(images=[image], return_tensors="pt")
+    theirs = reference_tower(pipeline.visual)(inputs["pixel_values"], inputs["image_grid_thw"]).pooler_output
+    assert relative_error(loaded.extract_image_embeddings(image, return_dict=False), theirs) <= 1e-5
+
+
+def test_a_model_of_another_family_is_refused_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2_vl", "vision_config": {"depth": 32}}))
+
+    with pytest.raises(CheckpointError, match="'qwen2_vl' is none of the models that are read here"):
+        GLM4VEmbeddingPipeline.from_pretrained(tmp_path)
 
 
 def test_weights_that_do_not_fit_the_configuration_are_refused_by_name(

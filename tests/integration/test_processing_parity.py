@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,15 @@ from PIL import Image
 from transformers.models.glm4v.image_processing_glm4v import Glm4vImageProcessor as TheirImageProcessor
 from transformers.models.glm4v.image_processing_glm4v import smart_resize as their_smart_resize
 from transformers.models.glm4v.video_processing_glm4v import Glm4vVideoProcessor as TheirVideoProcessor
+from transformers.models.glm5_next.image_processing_glm5_next import Glm5NextImageProcessor
+from transformers.models.glm5_next.image_processing_glm5_next import smart_resize as glm5_next_smart_resize
+from transformers.models.glm5_next.video_processing_glm5_next import Glm5NextVideoProcessor
 from transformers.models.glm46v.video_processing_glm46v import Glm46VVideoProcessor as TheirNewVideoProcessor
 from transformers.video_utils import VideoMetadata as TheirMetadata
 
+from glm4v_core import Glm4vVisionConfig
+from glm4v_core.canvas import fit_canvas
+from glm4v_core.embedding_pipeline import default_processors
 from glm4v_core.processing import (
     CHECKPOINT_IMAGE_SIZE,
     TRANSFORMERS_IMAGE_SIZE,
@@ -26,7 +33,7 @@ from glm4v_core.processing import (
     Glm4vVideoProcessor,
 )
 from glm4v_core.resize import smart_resize
-from glm4v_core.sampling import Sampler, VideoMetadata, sample_frames
+from glm4v_core.sampling import SAMPLERS, Sampler, VideoMetadata, sample_frames
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:float pixels within 0..1"),
@@ -34,7 +41,17 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"),
 ]
 
-THEIR_VIDEO_PROCESSORS = {"glm4v": TheirVideoProcessor, "glm46v": TheirNewVideoProcessor}
+THEIR_VIDEO_PROCESSORS = {
+    "glm4v": TheirVideoProcessor,
+    "glm46v": TheirNewVideoProcessor,
+    "glm5_next": Glm5NextVideoProcessor,
+}
+GLM5_NEXT = default_processors(Glm4vVisionConfig.from_dict({"model_type": "glm5_next", "vision_config": {}}))
+OUR_VIDEO_PROCESSORS = {
+    "glm4v": Glm4vVideoProcessor(),
+    "glm46v": Glm4vVideoProcessor(sampler="glm46v"),
+    "glm5_next": GLM5_NEXT[1],
+}
 
 
 @cache
@@ -166,6 +183,38 @@ def test_images_become_the_same_pixel_values(name: str) -> None:
     assert_same(ours, theirs, ("pixel_values", "image_grid_thw"))
 
 
+# Bounds on its tokens that small images meet: the published ones, 16 and 8,000, and narrower ones.
+PADDED_IMAGES = ["vga", "already whole cells", "odd sides", "tall", "199 to 1", "1x1", "100x100", "gray", "rgba"]
+
+
+@pytest.mark.parametrize("name", [*PADDED_IMAGES, "several sizes", "tensor float", "over the budget"])
+@pytest.mark.parametrize("bounds", [{}, {"min_image_tokens": 40, "max_image_tokens": 90}])
+def test_glm_5_3_flashs_images_become_the_same_pixel_values(name: str, bounds: dict[str, int], tmp_path: Path) -> None:
+    images = IMAGES[name]()
+    their_processor = Glm5NextImageProcessor(**bounds)
+    their_processor.save_pretrained(tmp_path)
+    theirs = their_processor(images=images, return_tensors="pt")
+    ours = Glm4vImageProcessor.from_pretrained(tmp_path)(images=images, return_tensors="pt")
+    assert_same(ours, theirs, ("pixel_values", "image_grid_thw"))
+
+
+@settings(max_examples=2000, deadline=None)
+@given(
+    frames=st.integers(1, 700),
+    height=st.integers(1, 9000) | st.integers(1, 60),
+    width=st.integers(1, 9000) | st.integers(1, 60),
+    tokens=st.tuples(st.integers(1, 100), st.integers(400, 20_000)),
+)
+def test_glm_5_3_flashs_resize_arithmetic_is_theirs(
+    frames: int, height: int, width: int, tokens: tuple[int, int]
+) -> None:
+    fewest, most = tokens
+    theirs = glm5_next_smart_resize(frames, height, width, min_pixels=fewest, max_pixels=most)
+    pixels = 2 * 28**2
+    ours = fit_canvas("pad", frames, height, width, min_pixels=fewest * pixels, max_pixels=most * pixels)
+    assert (ours.height, ours.width) == theirs
+
+
 @pytest.mark.parametrize("name", IMAGE_SETTINGS)
 def test_image_settings_mean_the_same(name: str) -> None:
     images = [photo(320, 240), noise(333, 217, 3), torch.randn(3, 64, 64, generator=torch.Generator().manual_seed(0))]
@@ -270,20 +319,25 @@ def their_timestamps(metadata: TheirMetadata, grid_t: int) -> list[float]:
     return times + [times[-1]] * (grid_t - len(times))
 
 
-# Their newer sampler takes no frame at all of clips this short; tests/unit/test_sampling.py says what ours does.
+# Their newer samplers take no frame at all of clips this short; tests/unit/test_sampling.py says what ours does.
 NO_FRAMES_OF_THEIRS = {"1 frame at 30", "2 frames at 25"}
 
 
 @pytest.mark.parametrize(
     ("name", "sampler"),
-    [(name, "glm4v") for name in CLIPS] + [(name, "glm46v") for name in CLIPS if name not in NO_FRAMES_OF_THEIRS],
+    [
+        (name, sampler)
+        for sampler in SAMPLERS
+        for name in CLIPS
+        if sampler == "glm4v" or name not in NO_FRAMES_OF_THEIRS
+    ],
 )
 def test_clips_become_the_same_pixel_values(name: str, sampler: Sampler) -> None:
     pixels, metadata = clip(name)
     theirs = THEIR_VIDEO_PROCESSORS[sampler]()(
         videos=pixels, video_metadata=metadata, return_metadata=True, return_tensors="pt"
     )
-    ours = Glm4vVideoProcessor(sampler=sampler)(videos=pixels, video_metadata=metadata, return_tensors="pt")
+    ours = OUR_VIDEO_PROCESSORS[sampler](videos=pixels, video_metadata=metadata, return_tensors="pt")
     assert_same(ours, theirs, ("pixel_values_videos", "video_grid_thw"))
     assert ours.timestamps == [their_timestamps(theirs["video_metadata"][0], ours.video_grid_thw[0, 0])]
 
@@ -367,7 +421,7 @@ def test_clips_that_they_refuse_are_refused_as_values(videos: Any, arguments: di
         Glm4vVideoProcessor()(videos=videos, return_tensors="pt", **arguments)
 
 
-@pytest.mark.parametrize("sampler", ["glm4v", "glm46v"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_samplers_are_theirs(sampler: Sampler) -> None:
     their_processor = THEIR_VIDEO_PROCESSORS[sampler]()
 

@@ -214,7 +214,7 @@ def test_bounds_on_a_clip_are_pixels_of_one_frame() -> None:
     processor = Glm4vVideoProcessor().with_options(max_pixels=100 * PIXELS_OF_A_TOKEN)
     for frames in (8, 80, 300):
         plan = processor.plan({"total_num_frames": frames, "fps": 2}, 1080, 1920)
-        assert 80 * PIXELS_OF_A_TOKEN <= plan.height * plan.width <= 100 * PIXELS_OF_A_TOKEN
+        assert 80 * PIXELS_OF_A_TOKEN <= plan.canvas.height * plan.canvas.width <= 100 * PIXELS_OF_A_TOKEN
 
 
 def test_options_never_widen_the_checkpoints_budget() -> None:
@@ -222,7 +222,7 @@ def test_options_never_widen_the_checkpoints_budget() -> None:
     assert Glm4vImageProcessor().with_options(max_pixels=100_000_000).count_image_tokens(4000, 3000) == 6030
     assert Glm4vImageProcessor().with_options(**wide).count_image_tokens(8000, 6000) <= 6144
     plan = Glm4vVideoProcessor().with_options(**wide).plan({"total_num_frames": 600, "fps": 2}, 1080, 1920)
-    assert len(plan.frame_indices) * plan.height * plan.width <= 47_040_000
+    assert len(plan.frame_indices) * plan.canvas.height * plan.canvas.width <= 47_040_000
 
 
 def test_a_small_bound_is_kept_for_small_images_too() -> None:
@@ -340,6 +340,9 @@ def test_a_processor_file_without_nested_settings_is_passed_over(tmp_path: Path)
         ({"video_preprocessor_config.json": {}, "config.json": {"model_type": "glm46v"}}, "glm46v"),
         ({"video_preprocessor_config.json": {}, "config.json": {"model_type": "glm4v_moe"}}, "glm4v"),
         ({"video_preprocessor_config.json": {}}, "glm4v"),
+        ({"preprocessor_config.json": {}, "config.json": {"model_type": "glm_ocr"}}, "glm46v"),
+        ({"video_preprocessor_config.json": {"video_processor_type": "Glm5NextVideoProcessor"}}, "glm5_next"),
+        ({"video_preprocessor_config.json": {}, "config.json": {"model_type": "glm5_next"}}, "glm5_next"),
     ],
 )
 def test_the_sampler_is_the_one_the_checkpoint_names(
@@ -348,6 +351,45 @@ def test_the_sampler_is_the_one_the_checkpoint_names(
     for name, values in files.items():
         write(tmp_path, name, **values)
     assert Glm4vVideoProcessor.from_pretrained(tmp_path).sampler == sampler
+
+
+def test_glm_5_3_flash_bounds_tokens_and_pads(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "preprocessor_config.json",
+        image_processor_type="Glm5NextImageProcessor",
+        size={"longest_edge": 1},
+        max_image_tokens=100,
+        patch_expand_factor=1,
+    )
+    write(
+        tmp_path,
+        "video_preprocessor_config.json",
+        video_processor_type="Glm5NextVideoProcessor",
+        max_duration=0,
+        max_frames=2048,
+    )
+    image, video = Glm4vImageProcessor.from_pretrained(tmp_path), Glm4vVideoProcessor.from_pretrained(tmp_path)
+    assert (image.fit, video.fit, video.sampler) == ("pad", "pad", "glm5_next")
+    assert image.size == {"shortest_edge": 16 * 2 * 28**2, "longest_edge": 100 * 2 * 28**2}
+    assert video.size == {"shortest_edge": 16 * 2 * 28**2, "longest_edge": 240_000 * 2 * 28**2}
+    # Nine cells by nine hold it without a change of scale; stretched to whole cells it would be eight by eight.
+    assert image.count_image_tokens(230, 230) == 81
+
+
+@pytest.mark.parametrize(("name", "value"), [("patch_expand_factor", 2), ("max_frames", 640), ("max_duration", 300)])
+def test_settings_of_glm_5_3_flash_that_would_change_its_frames_are_refused(
+    tmp_path: Path, name: str, value: int
+) -> None:
+    settings = {"video_processor_type": "Glm5NextVideoProcessor", name: value}
+    path = write(tmp_path, "video_preprocessor_config.json", **settings)
+    with pytest.raises(ValueError, match=f"sets {name} to {value}"):
+        Glm4vVideoProcessor.from_pretrained(path)
+
+
+def test_an_unknown_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown fit 'squeeze': choose one of stretch, pad"):
+        Glm4vImageProcessor(fit="squeeze")  # type: ignore[arg-type]
 
 
 def test_another_models_settings_are_refused(tmp_path: Path) -> None:
