@@ -10,7 +10,8 @@ import pytest
 
 from glm4v_client import AsyncEmbeddingClient, EmbeddingClient, RetryPolicy
 from tests.clients import OnLoop
-from tests.fake_service import FakeService, fake_service
+from tests.fake_server import fake_service
+from tests.fake_service import FakeService
 
 #: Waits that a test does not notice.
 QUICK = RetryPolicy(attempts=4, base_seconds=0.01, limit_seconds=0.02, busy_seconds=5)

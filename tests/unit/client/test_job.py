@@ -79,7 +79,7 @@ def test_waiting_ends_with_the_job(client: Any, service: FakeService):
 def test_waiting_ends_with_its_time_and_the_job_goes_on(client: Any, service: FakeService):
     service.pace = 0
     job = client.submit(SOURCES)
-    with pytest.raises(WaitTimeout, match="0 of 5 items were done after 0.2 s") as caught:
+    with pytest.raises(WaitTimeout, match=r"0 of 5 items were done after 0\.2 s") as caught:
         job.wait(timeout=0.2)
     assert isinstance(caught.value, TimeoutError)
     assert not service.only_job.is_cancelled
