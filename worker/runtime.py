@@ -11,18 +11,16 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from typing import TypeVar
 
-from worker.bucket import BucketReader
 from worker.database import create_engine
 from worker.decode import DecodeLimits, DecoderPool
-from worker.download import Downloader
 from worker.encoding import Encoder
 from worker.engine import Engine
 from worker.errors import TransientError
+from worker.fetching import open_fetcher
 from worker.fingerprint import Recipes
 from worker.leases import Lease, Leases
 from worker.limits import ByteBudget, Gate, KeyedLocks
 from worker.lookup import Lookup
-from worker.media import Fetcher, RemoteReader
 from worker.pipeline import Pipeline
 from worker.recorder import Recorder
 from worker.records import ClaimedItem, Outcome
@@ -100,7 +98,8 @@ class Runtime:
         self._gate = Gate()
         self._threads = ThreadPoolExecutor(settings.item_threads, thread_name_prefix="item")
         self._stopping = threading.Event()
-        self._worker = f"{socket.gethostname()}:{os.getpid()}"
+        #: Of this process, for people.
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
         self._started = ExitStack()
         self._pipeline: Pipeline | None = None
 
@@ -182,7 +181,7 @@ class Runtime:
 
     def _claim(self, item_ids: Sequence[int], suspects: bool) -> list[ClaimedItem]:
         return self.repository.claim(
-            item_ids, worker=self._worker, lease_seconds=self.settings.lease_seconds, suspects=suspects
+            item_ids, worker=self.name, lease_seconds=self.settings.lease_seconds, suspects=suspects
         )
 
     def _patiently(self, ask: Callable[[], _Answer]) -> _Answer:
@@ -216,32 +215,6 @@ class Runtime:
             ),
         )
 
-    def _fetcher(self) -> Fetcher:
-        settings = self.settings
-        downloader = Downloader(
-            allow_private=settings.allow_private_addresses,
-            max_redirects=settings.max_redirects,
-            timeout_seconds=settings.fetch_timeout_seconds,
-            connect_timeout_seconds=settings.connect_timeout_seconds,
-            read_timeout_seconds=settings.read_timeout_seconds,
-        )
-        self._started.callback(downloader.close)
-        return Fetcher(
-            remote={"http": downloader, "https": downloader, **self._bucket_reader()},
-            file_roots=None if self._any_path else settings.file_roots,
-            max_bytes=settings.max_source_bytes,
-            scratch_directory=settings.scratch_directory,
-        )
-
-    def _bucket_reader(self) -> dict[str, RemoteReader]:
-        url = self.settings.s3_source_url or self.settings.store_url
-        if not url.startswith("s3://"):
-            return {}
-        from worker.minio_storage import connect
-
-        client, _bucket = connect(url, self.settings)
-        return {"s3": BucketReader(client, timeout_seconds=self.settings.fetch_timeout_seconds)}
-
     def _build_pipeline(self, engine: Engine, decoders: DecoderPool, storage: Storage) -> Pipeline:
         settings = self.settings
         lookup = Lookup(self.repository)
@@ -249,7 +222,7 @@ class Runtime:
         self._started.callback(lookup.stop)
         return Pipeline(
             model=settings.model,
-            fetcher=self._fetcher(),
+            fetcher=self._started.enter_context(open_fetcher(settings, any_path=self._any_path)),
             embeddings=lookup,
             recipes=Recipes(model=settings.model, encoder=engine.encoder, dtype=settings.dtype),
             decoders=decoders,
