@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,13 +24,19 @@ def service() -> Iterator[FakeService]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def certificates() -> ssl.SSLContext:
+    """Read once: they take longer than most of these tests."""
+    return ssl.create_default_context()
+
+
 @pytest.fixture(params=["blocking", "asynchronous"])
-def client(request: pytest.FixtureRequest, service: FakeService) -> Iterator[Any]:
+def client(request: pytest.FixtureRequest, service: FakeService, certificates: ssl.SSLContext) -> Iterator[Any]:
     if request.param == "blocking":
-        with EmbeddingClient(service.url, retry=QUICK) as client:
+        with EmbeddingClient(service.url, retry=QUICK, verify=certificates) as client:
             yield client
         return
     with asyncio.Runner() as runner:
-        client = AsyncEmbeddingClient(service.url, retry=QUICK)
+        client = AsyncEmbeddingClient(service.url, retry=QUICK, verify=certificates)
         yield OnLoop(client, runner)
         runner.run(client.close())
