@@ -6,9 +6,10 @@ MEDIA ?=
 MODEL ?=
 OUT ?= demo-output
 PYTEST_ARGS ?=
+COMPOSE ?= docker compose
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint chaos bench clean
+.PHONY: help demo test lint chaos bench up down smoke clean
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +31,17 @@ chaos: $(VENV)/installed ## Break servers and kill workers for long (the short f
 
 bench: $(VENV)/installed ## Run the benchmarks of docs/benchmarks.md (about an hour on two cores)
 	@for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python $$program || exit 1; done
+
+up: ## Build and start the whole service with Docker, and wait until it is healthy
+	@$(PYTHON) deploy/new_env.py
+	@$(COMPOSE) up --detach --build
+	@deploy/await-healthy $(COMPOSE)
+
+down: ## Stop it; what it stored stays in its volumes
+	@$(COMPOSE) down
+
+smoke: $(VENV)/installed ## Submit sample media to it, wait, load the results and print them
+	@set -a; . ./.env; GLM4V_URL="http://$$API_ADDRESS:$$API_PORT"; $(BIN)/python examples/smoke.py $(MEDIA)
 
 clean: ## Remove .venv and every cache
 	@rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
