@@ -101,7 +101,9 @@ def test_something_else_that_answers_is_noticed(kind: Any, service: FakeService)
     service.fail("GET", Refused(200), Refused(404))
     with pytest.raises(UnexpectedAnswer, match="GET /v1/workers was answered by something else"):
         workers(kind, service.url)
-    with pytest.raises(glm4v_client.NotFound, match=r"http_404: 127\.0\.0\.1 answered 404 Not Found: <html>proxy</html>"):
+    with pytest.raises(
+        glm4v_client.NotFound, match=r"http_404: 127\.0\.0\.1 answered 404 Not Found: <html>proxy</html>"
+    ):
         workers(kind, service.url)
 
 
