@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from glm4v_client.records import Item, ItemsRequest, JobRequest, Page, Problem, Queue, Retried, Upload, Worker
 from glm4v_client.states import JobState
 from tests.artefacts import artefact_of
-from tests.fake_service import NOW, Cut, Dropped, FakeJob, FakeService, Flipped, Refused, Unranged
+from tests.fake_service import NOW, Cut, Dropped, FakeJob, FakeService, Flipped, Held, Refused, Unranged
 
 
 @contextmanager
@@ -56,6 +56,9 @@ class Requests(BaseHTTPRequestHandler):
                 self.drop()
             case Refused(status, headers, text):
                 self.reply(status, text, headers)
+            case Held(until):
+                assert until.wait(60)
+                self.route(url.path.strip("/").split("/")[1:], query, body)
             case _:
                 self.route(url.path.strip("/").split("/")[1:], query, body)
 

@@ -66,7 +66,14 @@ class Unranged:
     """A request for a range is answered by the whole."""
 
 
-Fault = Dropped | Refused | Cut | Flipped | Unranged
+@dataclass(frozen=True)
+class Held:
+    """The answer comes when the test allows it."""
+
+    until: threading.Event
+
+
+Fault = Dropped | Refused | Cut | Flipped | Unranged | Held
 
 
 @dataclass
