@@ -30,6 +30,7 @@ class SimulatedEncoder:
 
     dim = 8
     patches_per_token = 4
+    device = "cpu"
     runs_ahead = True
     identity: Mapping[str, Any] = {"encoder": "simulated"}
 
@@ -84,6 +85,7 @@ class NullEncoder:
     """Answers at once, with zeros."""
 
     patches_per_token = 4
+    device = "cpu"
     runs_ahead = False
 
     def __init__(self, dim: int) -> None:

@@ -30,6 +30,7 @@ class FakeForward:
 class FakeEncoder:
     """Keeps what it was given; `before` runs in the engine's thread before each forward and may raise."""
 
+    device = "cpu"
     dim = DIM
     patches_per_token = 4
 

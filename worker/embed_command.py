@@ -20,9 +20,10 @@ from rich.markup import escape
 
 from glm4v_client.options import Dtype, EmbedOptions
 from glm4v_client.states import ItemState, MediaKind
-from worker.embedded import EmbeddedRun, Request, embedded_settings
+from worker.embedded import EmbeddedRun, Request
 from worker.errors import EmbedError, InvalidOptions
 from worker.folder import OutputFolder
+from worker.folder_worker import embedded_settings
 from worker.records import JobProgress
 from worker.report import ProgressBar, as_json, summary_table, totals
 from worker.sources import SourceList
@@ -93,7 +94,7 @@ class _Embedding:
         self._begun = time.monotonic()
         chosen: dict[str, Any] = {} if command.dtype is None else {"dtype": command.dtype}
         settings = embedded_settings(folder, model=command.model, device=command.device, **chosen)
-        self._run = EmbeddedRun(folder, settings)
+        self._run = EmbeddedRun(settings)
         #: The last item that was printed as JSON.
         self._printed = 0
 

@@ -94,6 +94,7 @@ class TorchEncoder:
     def __init__(self, pipeline: GLM4VEmbeddingPipeline, *, weights_sha256: str) -> None:
         self._pipeline = pipeline
         self._device = pipeline.device
+        self.device = str(pipeline.device)
         self.dim = pipeline.config.out_hidden_size
         self.patches_per_token = pipeline.config.patches_per_token
         self.runs_ahead = self._device.type == "cuda"

@@ -91,6 +91,8 @@ class Encoder(Protocol):
     dim: int
     #: Patches that become one token.
     patches_per_token: int
+    #: Where it computes, for people: cpu, cuda:0.
+    device: str
     #: Whether `start` returns while the device is still busy, so that the next batch can be prepared meanwhile.
     runs_ahead: bool
     #: What its tokens depend on besides the pixels: the weights, the number format it computes in.

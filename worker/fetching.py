@@ -31,7 +31,7 @@ def open_fetcher(settings: Settings, *, any_path: bool = False) -> Iterator[Fetc
     with closing(downloader):
         yield Fetcher(
             remote={"http": downloader, "https": downloader, **_bucket_reader(settings)},
-            file_roots=None if any_path else settings.file_roots,
+            file_roots=None if any_path else settings.source_roots,
             max_bytes=settings.max_source_bytes,
             scratch_directory=settings.scratch_directory,
         )

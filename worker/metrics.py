@@ -35,6 +35,9 @@ class Metrics:
         self._reconciled = Counter(
             "glm4v_items_reconciled", "Items that reconciling put right", ["what"], registry=registry
         )
+        self._deleted = Counter(
+            "glm4v_embeddings_deleted", "Embeddings that nothing referred to any more", registry=registry
+        )
         self._queue = Gauge("glm4v_queue_items", "Unfinished items of this model", ["state"], registry=registry)
         self._oldest = Gauge("glm4v_queue_oldest_seconds", "Age of the oldest item that waits", registry=registry)
 
@@ -58,6 +61,9 @@ class Metrics:
     def observe_reconciled(self, reconciled: Reconciled) -> None:
         for what, items in asdict(reconciled).items():
             self._reconciled.labels(what).inc(items)
+
+    def observe_deleted(self, embeddings: int) -> None:
+        self._deleted.inc(embeddings)
 
     def observe_published(self, items: int) -> None:
         self._published.inc(items)

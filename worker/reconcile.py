@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable, Sequence
 
 from worker.dispatch import Dispatcher
 from worker.errors import DatabaseUnavailable, TransientError
@@ -18,11 +19,24 @@ log = logging.getLogger(__name__)
 class Reconciler:
     """Any number of processes may run one; the database lets one at a time change rows."""
 
-    def __init__(self, repository: Repository, dispatcher: Dispatcher, settings: Settings, *, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        dispatcher: Dispatcher,
+        settings: Settings,
+        *,
+        metrics: Metrics,
+        chores: Sequence[Callable[[], None]] = (),
+    ) -> None:
+        """
+        Args:
+            chores: called before each pass; when one fails, the others and the pass are none the worse.
+        """
         self._repository = repository
         self._dispatcher = dispatcher
         self._settings = settings
         self._metrics = metrics
+        self._steps = (*chores, self.run_once)
         self._depth: QueueDepth | None = None
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
@@ -78,14 +92,19 @@ class Reconciler:
     def _run(self) -> None:
         pause = self._settings.reconcile_interval_seconds
         while not self._stopped.wait(pause):
-            pause = self._settings.reconcile_interval_seconds
-            try:
-                self.run_once()
-            except DatabaseUnavailable as error:
-                # Leases have run out while nobody could renew them: let their holders do so first.
-                pause = max(pause, self._settings.lease_seconds / 2)
-                log.warning("reconciling is tried again: %s", error.message)
-            except TransientError as error:
-                log.warning("reconciling is tried again: %s", error.message)
-            except Exception:
-                log.exception("reconciling failed, and is tried again")
+            pause = max(self._take(step) for step in self._steps)
+
+    def _take(self, step: Callable[[], None]) -> float:
+        """Returns the seconds to wait before the next pass."""
+        pause = self._settings.reconcile_interval_seconds
+        try:
+            step()
+        except DatabaseUnavailable as error:
+            # Leases have run out while nobody could renew them: let their holders do so first.
+            pause = max(pause, self._settings.lease_seconds / 2)
+            log.warning("upkeep is tried again: %s", error.message)
+        except TransientError as error:
+            log.warning("upkeep is tried again: %s", error.message)
+        except Exception:
+            log.exception("upkeep failed, and is tried again")
+        return pause

@@ -9,8 +9,10 @@ from worker.celery import EmbedApp
 from worker.dispatch import Dispatcher
 from worker.intake import MessageThreads, Window
 from worker.metrics import Metrics
+from worker.presence import Presence
 from worker.reconcile import Reconciler
 from worker.records import Outcome, Retry
+from worker.retention import Retention
 from worker.watchdog import Watchdog
 
 #: Seconds between two lots of items that find out whether the store is back.
@@ -35,7 +37,20 @@ class Service:
         self.threads = MessageThreads(self.window, threads=settings.item_threads)
         self.runtime = app.build_runtime(observe=self._observe)
         dispatcher = Dispatcher(app, self.runtime.repository, observe=self.metrics.observe_published)
-        self._reconciler = Reconciler(self.runtime.repository, dispatcher, settings, metrics=self.metrics)
+        self._presence = Presence(self.runtime)
+        retention = Retention(
+            self.runtime.repository,
+            lambda: self.runtime.pipeline.storage,
+            settings,
+            observe=self.metrics.observe_deleted,
+        )
+        self._reconciler = Reconciler(
+            self.runtime.repository,
+            dispatcher,
+            settings,
+            metrics=self.metrics,
+            chores=(self._presence.beat, retention.run_once),
+        )
         self._watchdog = Watchdog(
             stall_seconds=settings.stall_seconds,
             activity=self._activity,
@@ -60,6 +75,7 @@ class Service:
         self.runtime.start()
         self.metrics.watch_engine(self.runtime.engine.statistics)
         self.metrics.watch("glm4v_items_held", "Items whose messages this worker holds", lambda: len(self.window))
+        self._presence.beat()
         self._reconciler.start()
         self._started.callback(self._reconciler.stop)
         self._watchdog.start()
@@ -68,12 +84,14 @@ class Service:
     def stop(self, drain_seconds: float) -> None:
         """Take up no more messages, finish what is decoded within the time given, and give the rest back."""
         self._started.close()
+        self._presence.leave()
         self.threads.close()
         self.runtime.stop(drain_seconds)
         self.threads.join(_ACKNOWLEDGE_SECONDS)
 
     def _observe(self, outcome: Outcome) -> None:
         self.metrics.observe(outcome)
+        self._presence.observe(outcome)
         if isinstance(outcome, Retry) and not outcome.charged:
             self.window.close_for(_OUTAGE_PAUSE_SECONDS)
         self.window.let_go([outcome.item.id])

@@ -7,8 +7,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
+from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from glm4v_client.options import Dtype
@@ -24,6 +25,15 @@ MIB = 2**20
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class ApiKey(BaseModel):
+    """Who may call the API. The key itself is nowhere but with its holder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", repr=False)
 
 
 class DatabaseSettings(BaseSettings):
@@ -46,7 +56,7 @@ class DatabaseSettings(BaseSettings):
 
 
 class Settings(DatabaseSettings):
-    """A worker's settings."""
+    """What workers and the API are told. Both read the same environment, each what concerns it."""
 
     # The three servers
     store_url: str = Field(
@@ -128,11 +138,39 @@ class Settings(DatabaseSettings):
     retention_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         7 * 86_400, description="how long an embedding is kept that no item refers to any more"
     )
+    retention_interval_seconds: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
+        600, description="time between two searches for such embeddings, by one worker at a time"
+    )
     drain_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         20, description="time a stopping worker has for what it decoded; below the supervisor's grace period"
     )
     stall_seconds: Seconds = Field(
         900, description="time without a finished item, while work waits, after which the worker ends itself"
+    )
+
+    # The API
+    api_keys: Annotated[tuple[ApiKey, ...], NoDecode] = Field(
+        (),
+        repr=False,
+        description="who may call the API: name:sha256, separated by ','; `python -m api.keys NAME` makes one. "
+        "Without any, only programs of this machine may",
+    )
+    media_url: str | None = Field(
+        None, description="where the API keeps uploads for the workers, as GLM4V_STORE_URL; that store if not set"
+    )
+    public_store_url: str | None = Field(
+        None,
+        description="the store as clients reach it, s3://bucket?endpoint=https://host: "
+        "they then fetch embeddings from it; through the API if not set",
+    )
+    public_link_seconds: Annotated[int, Field(ge=1, le=7 * 86_400)] = Field(
+        900, description="how long a link to GLM4V_PUBLIC_STORE_URL can be used"
+    )
+    max_body_bytes: Annotated[int, Field(ge=1024)] = Field(
+        32 * MIB, description="bytes of one request to the API; an upload may have GLM4V_MAX_SOURCE_BYTES"
+    )
+    max_unfinished_items: Count = Field(
+        10_000_000, description="queued and running items of one API key's jobs; more are refused for a while"
     )
 
     # What an operator sees
@@ -153,6 +191,26 @@ class Settings(DatabaseSettings):
         if url is not None and not url.startswith(("redis://", "rediss://", "redis+socket://")):
             raise ValueError("begin it with redis://, rediss:// or redis+socket://")
         return url
+
+    @field_validator("media_url")
+    @classmethod
+    def _known_media_store(cls, url: str | None) -> str | None:
+        return None if url is None else cls._known_store(url)
+
+    @field_validator("public_store_url")
+    @classmethod
+    def _store_with_links(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith("s3://"):
+            raise ValueError("begin it with s3://")
+        return url
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _split_keys(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        entries = [entry.strip().partition(":") for entry in value.split(",") if entry.strip()]
+        return [{"name": name, "sha256": sha256} for name, _, sha256 in entries]
 
     @field_validator("file_roots", mode="before")
     @classmethod
@@ -182,6 +240,13 @@ class Settings(DatabaseSettings):
                 f"GLM4V_FETCH_TIMEOUT_SECONDS ({self.fetch_timeout_seconds:g})"
             )
         return self
+
+    @property
+    def source_roots(self) -> tuple[Path, ...]:
+        """The directories that file:// sources may lie in: those that were named, and that of uploads."""
+        media = self.media_url or self.store_url
+        uploads = () if media.startswith("s3://") else (Path(unquote(urlsplit(media).path)) / "uploads",)
+        return (*self.file_roots, *uploads)
 
     def require_broker_url(self) -> str:
         """The broker's URL, for a process that cannot do without.

@@ -296,8 +296,9 @@ KILLER = """
 import os, signal, sys
 from pathlib import Path
 from tests.fake_encoder import FakeEncoder
-from worker.embedded import EmbeddedRun, Request, embedded_settings
+from worker.embedded import EmbeddedRun, Request
 from worker.folder import OutputFolder
+from worker.folder_worker import embedded_settings
 from glm4v_client.options import EmbedOptions
 from glm4v_client.states import MediaKind
 from worker.sources import SourceList
@@ -310,7 +311,7 @@ armed = False
 folder = OutputFolder(Path(sys.argv[1]))
 with folder.lock():
     settings = embedded_settings(folder, model="fake", dtype="float32", decode_processes=2)
-    run = EmbeddedRun(folder, settings, load=lambda _: FakeEncoder(before=kill))
+    run = EmbeddedRun(settings, load=lambda _: FakeEncoder(before=kill))
     run.start()
     armed = True
     request = Request(
