@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glm4v_client import restoring
-from glm4v_client.artefact import ArtefactHeader, read_artefact_header, split_artefact
+from glm4v_client.artefact import Artefact, ArtefactHeader, read_artefact_header, split_artefact
 from glm4v_client.errors import DamagedDownload
 from glm4v_client.whole_file import whole_file
 
@@ -30,7 +30,7 @@ class VisualTokens:
         file = io.BytesIO(content)
         try:
             self.header: ArtefactHeader = read_artefact_header(file)
-            self._artefact = split_artefact(self.header, memoryview(content)[file.tell() :])
+            self.artefact: Artefact = split_artefact(self.header, memoryview(content)[file.tell() :])
         except (ValueError, KeyError) as error:
             raise DamagedDownload(f"this is not an artefact that this client reads: {error}") from error
         self._content = content
@@ -66,7 +66,7 @@ class VisualTokens:
         Raises:
             ImportError: torch is not installed.
         """
-        return restoring.to_torch(self._artefact)
+        return restoring.to_torch(self.artefact)
 
     def to_numpy(self) -> numpy.ndarray:
         """An array of its own, (tokens, dim): float16 if stored so, else float32 with the values of `to_torch`.
@@ -74,7 +74,7 @@ class VisualTokens:
         Raises:
             ImportError: numpy is not installed.
         """
-        return restoring.to_numpy(self._artefact)
+        return restoring.to_numpy(self.artefact)
 
     def save(self, path: str | Path) -> Path:
         """Write the artefact, a safetensors file, whole or not at all.

@@ -12,11 +12,12 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from worker import weights_command
+from worker import show_command, weights_command
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
 app.add_typer(weights_command.app, name="weights")
+app.command("show", help=show_command.SHOW_HELP)(show_command.show)
 
 
 @app.callback()
