@@ -28,7 +28,14 @@ _CHATTY = ("celery.app.trace", "celery.worker.strategy", "kombu.transport", "htt
 @contextmanager
 def about(item: ClaimedItem) -> Iterator[None]:
     """Name the item, its job and the attempt in every line that this thread logs inside the block."""
-    token = _context.set({"job": str(item.job_id), "item": item.id, "attempt": item.attempt})
+    with about_named(job=str(item.job_id), item=item.id, attempt=item.attempt):
+        yield
+
+
+@contextmanager
+def about_named(**names: object) -> Iterator[None]:
+    """Put these names into every line that this thread, or this asyncio task, logs inside the block."""
+    token = _context.set(names)
     try:
         yield
     finally:

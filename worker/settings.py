@@ -20,6 +20,9 @@ PREFIX = "GLM4V_"
 #: Read by the test suite alone, which starts our commands with its own environment.
 TEST_PREFIX = "GLM4V_TEST_"
 
+#: Read by the service's clients and commands, which may share a process's environment with it.
+CLIENT_VARIABLES = frozenset({"GLM4V_URL", "GLM4V_API_KEY"})
+
 MIB = 2**20
 
 Count = Annotated[int, Field(ge=1)]
@@ -282,7 +285,8 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     sentences = []
     for name in sorted(environment):
         field = name.removeprefix(PREFIX).lower()
-        if name.startswith(PREFIX) and not name.startswith(TEST_PREFIX) and field not in Settings.model_fields:
+        is_ours = name.startswith(PREFIX) and not name.startswith(TEST_PREFIX) and name not in CLIENT_VARIABLES
+        if is_ours and field not in Settings.model_fields:
             near = difflib.get_close_matches(field, Settings.model_fields, n=1)
             sentences.append(
                 f"{name} is not a setting: " + (f"did you mean {variable(near[0])}?" if near else "unset it")

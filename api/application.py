@@ -1,0 +1,75 @@
+"""The application: routes, and what every request passes through on its way to them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from api import jobs
+from api.auth import Guard
+from api.limits import BodyLimit
+from api.metrics import ApiMetrics
+from api.problems import RequestProblem, answer_problem, describe_faults, of_embed_error, of_http_error
+from api.requests import Requests
+from api.service import Service
+from worker.errors import EmbedError
+
+_ABOUT = "Visual tokens for a lot of media: submit references, watch, fetch embeddings. docs/api.md says every field."
+
+
+def create_app(service: Service) -> FastAPI:
+    """The API and the status page of a service, which is started and closed with the application."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        try:
+            yield
+        finally:
+            service.close()
+
+    app = FastAPI(
+        title="glm4v-embed",
+        version="1",
+        description=_ABOUT,
+        lifespan=lifespan,
+        openapi_url="/v1/openapi.json",
+        # Their scripts come from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.service = service
+    for router in (jobs.router,):
+        app.include_router(router)
+    app.state.metrics = ApiMetrics()
+    # The last one added is the first that a request meets.
+    app.add_middleware(BodyLimit, settings=service.settings)
+    app.add_middleware(Guard, keys=service.settings.api_keys)
+    app.add_middleware(Requests, metrics=app.state.metrics)
+    app.add_exception_handler(EmbedError, _embed_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    return app
+
+
+async def _embed_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, EmbedError)
+    return answer_problem(of_embed_error(error), request_id=request.state.request_id)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return answer_problem(of_http_error(error), request_id=request.state.request_id)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    faults = describe_faults(error.errors())
+    detail = "Correct the request: " + "; ".join(f"{fault['at']}: {fault['message']}" for fault in faults[:5]) + "."
+    problem = RequestProblem(422, "invalid_request", detail)
+    return answer_problem(problem, request_id=request.state.request_id, errors=faults[:100])
