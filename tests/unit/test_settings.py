@@ -79,6 +79,11 @@ def test_the_test_suites_own_variables_are_no_mistake(environment):
     load_settings(Settings)
 
 
+def test_what_the_services_clients_read_is_no_mistake(environment):
+    environment(GLM4V_URL="http://localhost:8000", GLM4V_API_KEY="secret")
+    load_settings(Settings)
+
+
 def test_secrets_and_urls_are_not_shown(environment):
     environment(
         GLM4V_DATABASE_URL="postgresql://ann:s3cret@db/x",
