@@ -17,6 +17,9 @@ from glm4v_client.problems import service_error
 from glm4v_client.records import Page
 from glm4v_client.retrying import Attempts, RetryPolicy
 
+#: Entries fetched at once. A clip's item lists its frames, so that a page of them may be megabytes.
+PAGE = 200
+
 Record = TypeVar("Record", bound=BaseModel)
 
 
@@ -113,7 +116,7 @@ class Service:
         """The entries of a list, fetched a page at a time."""
         cursor: str | None = None
         while True:
-            some = await self.call("GET", path, page, params={**(params or {}), "cursor": cursor})
+            some = await self.call("GET", path, page, params={"limit": PAGE, **(params or {}), "cursor": cursor})
             for entry in some.entries:
                 yield entry
             cursor = some.next_cursor

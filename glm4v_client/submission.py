@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from glm4v_client.errors import ClientError, InvalidArgument
+from glm4v_client.errors import ClientError, InvalidArgument, ServiceError, ServiceFailed
 from glm4v_client.file_body import FileBody
 from glm4v_client.options import EmbedOptions
 from glm4v_client.records import Added, ItemRequest, ItemsRequest, JobDetail, JobRequest, Upload
@@ -27,6 +28,9 @@ ITEMS_PER_CALL = 1000
 
 #: Local files under way to the service at once.
 _UPLOADS = 4
+
+#: What a header can say.
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 AnyRequest = TypeVar("AnyRequest", bound=BaseModel)
 
@@ -43,6 +47,10 @@ class Submission:
     kind: MediaKind
     #: The producer's own: the same submission made again goes on where it broke off.
     idempotency_key: str | None
+
+    def __post_init__(self) -> None:
+        if self.idempotency_key is not None and not _KEY.fullmatch(self.idempotency_key):
+            raise InvalidArgument("idempotency_key: give 1 to 255 visible ASCII characters, without spaces")
 
     async def send(self, service: Service, sources: Iterable[Submittable]) -> JobDetail:
         """Make the job, add every item and close it. At most two calls' worth of sources is held at a time."""
@@ -72,15 +80,12 @@ class Submission:
             "webhook": self.webhook,
             "closed": closed,
         }
-        key = self.idempotency_key or str(uuid.uuid4())
+        body, key = _checked(JobRequest, fields), self.idempotency_key or str(uuid.uuid4())
         try:
-            return await service.call(
-                "POST", "/v1/jobs", JobDetail, body=_checked(JobRequest, fields), headers={"idempotency-key": key}
-            )
-        except InvalidArgument:
-            raise
+            return await service.call("POST", "/v1/jobs", JobDetail, body=body, headers={"idempotency-key": key})
         except BaseException as error:
-            error.add_note(f"if the service made the job all the same, submit(..., idempotency_key={key!r}) finds it")
+            if isinstance(error, ServiceFailed) or not isinstance(error, ServiceError):
+                error.add_note(f"if the job was made all the same, submit(..., idempotency_key={key!r}) finds it")
             raise
 
     async def _add(

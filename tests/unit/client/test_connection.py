@@ -109,7 +109,7 @@ def test_something_else_that_answers_is_noticed(kind: Any, service: FakeService)
 
 def test_a_redirect_takes_no_key_to_another_host(kind: Any, service: FakeService):
     elsewhere = service.url.replace("127.0.0.1", "localhost")
-    service.fail("GET /v1/workers$", Refused(307, {"location": f"{elsewhere}/v1/queues", "content-length": "0"}, b""))
+    service.fail("GET /v1/workers", Refused(307, {"location": f"{elsewhere}/v1/queues", "content-length": "0"}, b""))
     with pytest.raises(UnexpectedAnswer):
         workers(kind, service.url, api_key="secret")
     assert [headers.get("authorization") for headers in service.headers] == ["Bearer secret", None]

@@ -235,6 +235,7 @@ def test_a_file_that_is_not_there_stops_the_submission_before_a_job_is_made(
         ({"priority": 11}, "priority: .*less than or equal to 9"),
         ({"labels": {"not a name": "x"}}, "labels"),
         ({"webhook": "nowhere"}, "webhook"),
+        ({"idempotency_key": "two words"}, "idempotency_key: give 1 to 255"),
         ({"kind": "sound"}, "say auto, image or video"),
     ],
 )
