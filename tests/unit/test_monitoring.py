@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import promql_parser
@@ -67,6 +70,14 @@ def test_there_is_an_alert_for_each_way_of_standing_still() -> None:
     for alert in alerts():
         assert alert["annotations"]["summary"]
         assert alert["annotations"]["action"]
+
+
+def test_each_alert_speaks_when_it_must_and_not_before() -> None:
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool comes with Prometheus, and is not here")
+    rules = Path(__file__).parent / "alerts.test.yml"
+    run = subprocess.run(["promtool", "test", "rules", rules], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stdout + run.stderr
 
 
 def test_the_dashboard_shows_what_an_operator_asks_for() -> None:
