@@ -39,7 +39,7 @@ def item_answer(item: ItemRecord) -> Item:
         kind=item.kind,
         state=item.state,
         attempt=item.attempt,
-        worker=item.lease_owner,
+        worker=None if item.lease_owner is None else item.lease_owner.rpartition("/")[0],
         not_before=item.not_before,
         error=None if item.error_code is None else ItemError(code=item.error_code, message=item.error_message or ""),
         timings=dict(item.timings),

@@ -10,14 +10,17 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from api import jobs
+from api import embeddings, events, fleet, health, items, jobs, uploads
 from api.auth import Guard
+from api.health import Checks
 from api.limits import BodyLimit
 from api.metrics import ApiMetrics
 from api.problems import RequestProblem, answer_problem, describe_faults, of_embed_error, of_http_error
 from api.requests import Requests
 from api.service import Service
+from api.watching import Watches
 from worker.errors import EmbedError
+from worker.job_answer import job_answer
 
 _ABOUT = "Visual tokens for a lot of media: submit references, watch, fetch embeddings. docs/api.md says every field."
 
@@ -31,6 +34,8 @@ def create_app(service: Service) -> FastAPI:
         try:
             yield
         finally:
+            await app.state.watches.end()
+            app.state.checks.close()
             service.close()
 
     app = FastAPI(
@@ -44,9 +49,11 @@ def create_app(service: Service) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
-    for router in (jobs.router,):
-        app.include_router(router)
+    for module in (jobs, events, items, embeddings, uploads, fleet, health):
+        app.include_router(module.router)
     app.state.metrics = ApiMetrics()
+    app.state.checks = Checks(service.checks)
+    app.state.watches = Watches(lambda job_id: job_answer(service.repository.get_job(job_id)))
     # The last one added is the first that a request meets.
     app.add_middleware(BodyLimit, settings=service.settings)
     app.add_middleware(Guard, keys=service.settings.api_keys)
