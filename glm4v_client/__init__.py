@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         TooManyRequests,
         Unauthorized,
         UnexpectedAnswer,
+        UnverifiedWebhook,
         WaitTimeout,
     )
     from glm4v_client.item import AsyncItemHandle
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from glm4v_client.retrying import RetryPolicy
     from glm4v_client.states import ItemState, JobState, MediaKind
     from glm4v_client.visual_tokens import VisualTokens
+    from glm4v_client.webhooks import verify_webhook
 
 __all__ = [
     "AsyncEmbeddingClient",
@@ -71,8 +73,10 @@ __all__ = [
     "TooManyRequests",
     "Unauthorized",
     "UnexpectedAnswer",
+    "UnverifiedWebhook",
     "VisualTokens",
     "WaitTimeout",
+    "verify_webhook",
 ]
 
 _MODULES = {
@@ -107,8 +111,10 @@ _MODULES = {
     "TooManyRequests": "errors",
     "Unauthorized": "errors",
     "UnexpectedAnswer": "errors",
+    "UnverifiedWebhook": "errors",
     "VisualTokens": "visual_tokens",
     "WaitTimeout": "errors",
+    "verify_webhook": "webhooks",
 }
 
 

@@ -14,6 +14,7 @@
     │   ├── TooManyRequests      429, for longer than the client's patience
     │   └── ServiceFailed        5xx, at every attempt
     ├── DamagedDownload          what arrived is not what the service stored
+    ├── UnverifiedWebhook        a webhook's message is not the service's, or is too old
     ├── NoEmbedding              the item has none: it failed, was cancelled, or is not done
     ├── JobFailed                items of the job failed or were cancelled
     └── WaitTimeout              the job had not ended in time; also a TimeoutError
@@ -119,6 +120,12 @@ class DamagedDownload(ClientError):
     """What arrived is not what the service stored."""
 
     code = "damaged_download"
+
+
+class UnverifiedWebhook(ClientError):
+    """A webhook's message does not come from the service, or came long ago: answer 400 and do nothing."""
+
+    code = "unverified_webhook"
 
 
 class NoEmbedding(ClientError):

@@ -25,6 +25,8 @@ def web_server(paths: dict[str, Handler], *, tls: ssl.SSLContext | None = None) 
             else:
                 handler(self)
 
+        do_POST = do_GET
+
         def log_message(self, *_: object) -> None:
             """Nothing: a test reads its own output."""
 

@@ -55,8 +55,8 @@ def resolve(host: str, port: int, *, allow_private: bool) -> list[str]:
     allowed = [address for address in addresses if allow_private or is_public(_parse(address))]
     if not allowed:
         raise ForbiddenAddress(
-            f"The host {host!r} is {addresses[0]}, an address inside this network; media must be public,"
-            " or the operator must set GLM4V_ALLOW_PRIVATE_ADDRESSES=true."
+            f"The host {host!r} is {addresses[0]}, an address inside this network: give a public one,"
+            " or let the operator set GLM4V_ALLOW_PRIVATE_ADDRESSES=true."
         )
     return allowed
 

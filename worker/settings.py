@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from glm4v_client.options import Dtype
-from worker.errors import InvalidSettings
+from worker.errors import InvalidSettings, WebhooksDisabled
 
 PREFIX = "GLM4V_"
 
@@ -176,6 +176,17 @@ class Settings(DatabaseSettings):
         10_000_000, description="queued and running items of one API key's jobs; more are refused for a while"
     )
 
+    # Webhooks
+    webhook_secret: Annotated[SecretStr, Field(min_length=16)] | None = Field(
+        None, description="signs what webhooks are sent, at least 16 characters; no job may have one if not set"
+    )
+    webhook_attempts: Annotated[int, Field(ge=1, le=100)] = Field(
+        16, description="attempts at telling one webhook; 16 take about a day"
+    )
+    webhook_timeout_seconds: Annotated[float, Field(gt=0, le=300)] = Field(
+        10, description="time for one attempt, the receiver's answer included"
+    )
+
     # What an operator sees
     metrics_port: Port | None = Field(None, description="port of the worker's Prometheus page; none if not set")
     log_format: Literal["text", "json"] = Field("text", description="text for people, json for a collector")
@@ -260,6 +271,16 @@ class Settings(DatabaseSettings):
         if self.broker_url is None:
             raise InvalidSettings(f"set {variable('broker_url')}: {describe(Settings, 'broker_url')}")
         return self.broker_url
+
+    def require_webhook_secret(self) -> str:
+        """What signs webhooks; ask before a job with one is accepted.
+
+        Raises:
+            WebhooksDisabled: it is not set.
+        """
+        if self.webhook_secret is None:
+            raise WebhooksDisabled
+        return self.webhook_secret.get_secret_value()
 
 
 AnySettings = TypeVar("AnySettings", bound=DatabaseSettings)
