@@ -10,11 +10,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from api import embeddings, events, fleet, health, items, jobs, uploads
+from api import embeddings, events, fleet, health, items, jobs, pages, uploads
 from api.auth import Guard
 from api.health import Checks
 from api.limits import BodyLimit
 from api.metrics import ApiMetrics
+from api.page_errors import ErrorPages
 from api.problems import RequestProblem, answer_problem, describe_faults, of_embed_error, of_http_error
 from api.requests import Requests
 from api.service import Service
@@ -49,7 +50,7 @@ def create_app(service: Service) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
-    for module in (jobs, events, items, embeddings, uploads, fleet, health):
+    for module in (jobs, events, items, embeddings, uploads, fleet, health, pages):
         app.include_router(module.router)
     app.state.metrics = ApiMetrics()
     app.state.checks = Checks(service.checks)
@@ -58,6 +59,7 @@ def create_app(service: Service) -> FastAPI:
     app.add_middleware(BodyLimit, settings=service.settings)
     app.add_middleware(Guard, keys=service.settings.api_keys)
     app.add_middleware(Requests, metrics=app.state.metrics)
+    app.add_middleware(ErrorPages)
     app.add_exception_handler(EmbedError, _embed_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid)

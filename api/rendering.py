@@ -15,25 +15,21 @@ from api import human
 from api.progress_bar import stripes, tried
 
 #: Own files alone: no inline script or style, no frame, no form to elsewhere.
-_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
-        " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    ),
-    # Without a referrer at all a browser would post our own forms with `Origin: null`.
-    "Referrer-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-}
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
+    " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+ASSET_TYPES = {"icon.svg": "image/svg+xml", "page.css": "text/css", "page.js": "text/javascript"}
 
 #: The whole of an attempt; the other timings are its parts.
 _TOTAL = "total"
 
 
-def render(template: str, status_code: int = 200, **context: Any) -> HTMLResponse:
+def render(template: str, status: int = 200, /, **context: Any) -> HTMLResponse:
     """A page. Names that the template misses are an error, not a gap."""
-    text = _environment().get_template(template).render(context, status_code=status_code)
-    return HTMLResponse(text, status_code=status_code, headers=_HEADERS)
+    text = _environment().get_template(template).render(context)
+    return HTMLResponse(text, status_code=status, headers={"Content-Security-Policy": _POLICY})
 
 
 def stages(timings: Mapping[str, float]) -> list[tuple[str, float]]:
@@ -48,8 +44,9 @@ def share(seconds: float, timings: Mapping[str, float]) -> float:
     return round(min(100.0, 100 * seconds / whole), 2) if whole else 0.0
 
 
+@cache
 def asset_bytes(name: str) -> bytes:
-    """A file of `api/static`."""
+    """A file of `api/static`, one of ASSET_TYPES."""
     return files("api").joinpath("static", name).read_bytes()
 
 
