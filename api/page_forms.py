@@ -1,4 +1,4 @@
-"""What the pages' buttons do: plain forms, answered with what to look at next. `api.auth` refuses those of other sites."""
+"""What the pages' buttons do: plain forms, answered with what to look at next. `api.auth` refuses other sites'."""
 
 from __future__ import annotations
 
