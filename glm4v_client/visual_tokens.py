@@ -33,7 +33,8 @@ class VisualTokens:
             self.artefact: Artefact = split_artefact(self.header, memoryview(content)[file.tell() :])
         except (ValueError, KeyError) as error:
             raise DamagedDownload(f"this is not an artefact that this client reads: {error}") from error
-        self._content = content
+        #: The whole artefact.
+        self.content = content
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -83,7 +84,7 @@ class VisualTokens:
             OSError: it cannot be written.
         """
         with whole_file(Path(path)) as file:
-            file.write(self._content)
+            file.write(self.content)
         return Path(path)
 
     def __repr__(self) -> str:
