@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from api import embeddings, events, fleet, health, items, jobs, pages, uploads
+from api import embeddings, events, fleet, health, items, jobs, pages, preview, uploads
 from api.auth import Guard
 from api.health import Checks
 from api.limits import BodyLimit
@@ -19,6 +19,7 @@ from api.page_errors import ErrorPages
 from api.problems import RequestProblem, answer_problem, describe_faults, of_embed_error, of_http_error
 from api.requests import Requests
 from api.service import Service
+from api.stopping import told_to_stop
 from api.watching import Watches
 from worker.errors import EmbedError
 from worker.job_answer import job_answer
@@ -33,9 +34,10 @@ def create_app(service: Service) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.start()
         try:
-            yield
+            with told_to_stop(app.state.watches.end):
+                yield
         finally:
-            await app.state.watches.end()
+            app.state.watches.end()
             app.state.checks.close()
             service.close()
 
@@ -50,10 +52,11 @@ def create_app(service: Service) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
-    for module in (jobs, events, items, embeddings, uploads, fleet, health, pages):
+    for module in (jobs, events, items, embeddings, preview, uploads, fleet, health, pages):
         app.include_router(module.router)
     app.state.metrics = ApiMetrics()
     app.state.checks = Checks(service.checks)
+    app.state.previews = preview.Previews(service)
     app.state.watches = Watches(lambda job_id: job_answer(service.repository.get_job(job_id)))
     # The last one added is the first that a request meets.
     app.add_middleware(BodyLimit, settings=service.settings)

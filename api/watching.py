@@ -70,6 +70,7 @@ class Watches:
         self._interval = interval
         self._watches: dict[UUID, Watch] = {}
         self._tasks: dict[UUID, asyncio.Task[None]] = {}
+        self._over = asyncio.Event()
 
     @asynccontextmanager
     async def watch(self, job_id: UUID) -> AsyncIterator[Watch]:
@@ -86,23 +87,30 @@ class Watches:
             if watch.watchers == 0:
                 self._forget(job_id, watch)
 
-    async def end(self) -> None:
-        """End every watch, so that the server can stop."""
-        for watch in list(self._watches.values()):
-            await watch.end()
+    def end(self) -> None:
+        """End every watch, and each that begins from now on, so that the server can stop."""
+        self._over.set()
 
     async def _follow(self, job_id: UUID, watch: Watch) -> None:
         try:
-            while not watch.is_over:
+            while not self._over.is_set():
                 if await self._look(job_id, watch):
                     return
-                await asyncio.sleep(self._interval)
+                await self._pause()
         except Exception:
             log.exception("job %s cannot be watched", job_id)
         finally:
             # Who begins to watch it from now on starts anew: the job may be taken up again.
             self._forget(job_id, watch)
             await watch.end()
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(self._interval):
+                await self._over.wait()
+        except TimeoutError:
+            # As it should be: the next look is due.
+            return
 
     async def _look(self, job_id: UUID, watch: Watch) -> bool:
         """Whether that was the last look."""

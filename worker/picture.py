@@ -27,7 +27,7 @@ def draw_tokens(tokens: FloatArray, grid_thw: tuple[int, int, int], frames: Sequ
     Args:
         tokens: `(t * h/2 * w/2, dim)` of one item, in the order of the artefact.
         grid_thw: patches along time, height and width.
-        frames: one input picture for each temporal patch.
+        frames: one input picture for each temporal patch; none for the tokens alone.
 
     Returns:
         One row for each temporal patch: input on the left, tokens on the right.
@@ -36,15 +36,16 @@ def draw_tokens(tokens: FloatArray, grid_thw: tuple[int, int, int], frames: Sequ
         ValueError: tokens, grid and frames do not agree.
     """
     maps = token_maps(tokens, grid_thw)
-    if len(frames) != len(maps):
+    if frames and len(frames) != len(maps):
         raise ValueError(f"{len(maps)} temporal patches but {len(frames)} frames")
-    size = _cell_size(grid_thw)
-    width, height = size
-    sheet = Image.new("RGB", (2 * width + _GAP, len(maps) * (height + _GAP) - _GAP), "white")
-    for row, (frame, colours) in enumerate(zip(frames, maps, strict=True)):
+    width, height = _cell_size(grid_thw)
+    left = width + _GAP if frames else 0
+    sheet = Image.new("RGB", (left + width, len(maps) * (height + _GAP) - _GAP), "white")
+    for row, colours in enumerate(maps):
         top = row * (height + _GAP)
-        sheet.paste(frame.convert("RGB").resize(size, Image.Resampling.LANCZOS), (0, top))
-        sheet.paste(Image.fromarray(colours).resize(size, Image.Resampling.NEAREST), (width + _GAP, top))
+        if frames:
+            sheet.paste(frames[row].convert("RGB").resize((width, height), Image.Resampling.LANCZOS), (0, top))
+        sheet.paste(Image.fromarray(colours).resize((width, height), Image.Resampling.NEAREST), (left, top))
     return sheet
 
 

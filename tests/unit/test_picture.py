@@ -48,3 +48,13 @@ def test_a_clip_has_one_row_for_each_temporal_patch(grid: tuple[int, int, int], 
 def test_a_grid_that_the_tokens_do_not_fill_is_refused_with_both_numbers() -> None:
     with pytest.raises(ValueError, match="8 tokens, but 7"):
         draw_tokens(np.zeros((7, 4), np.float32), (1, 4, 8), [Image.new("RGB", (4, 4))])
+
+
+def test_tokens_whose_input_cannot_be_shown_are_drawn_alone() -> None:
+    tokens = np.random.default_rng(0).normal(size=(24, 16)).astype(np.float32)
+    beside = draw_tokens(tokens, (3, 4, 8), [Image.new("RGB", (80, 40), "red")] * 3)
+
+    alone = draw_tokens(tokens, (3, 4, 8), [])
+
+    assert alone.height == beside.height
+    assert np.array_equal(np.asarray(alone), np.asarray(beside)[:, -alone.width :])
