@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
-import sys
 import time
 from collections.abc import Iterable
 from contextlib import closing
@@ -28,19 +26,14 @@ from worker.records import JobProgress
 from worker.report import ProgressBar, as_json, summary_table, totals
 from worker.sources import SourceList
 from worker.stopping import Stopped, StopSignals
+from worker.terminal import FAILURES, MOST_ROWS, SUCCESS, USAGE, messages, show, write
 
 RANDOM_WEIGHTS = (
     "these weights are random, so the embeddings mean nothing; --model zai-org/GLM-4.1V-9B-Thinking uses real ones"
 )
 
-#: Exit codes. A program that a signal ends leaves with 128 and the signal's number.
-SUCCESS, FAILURES, USAGE = 0, 1, 2
-#: Rows of the table; of a larger run only what failed is listed.
-_MOST_ROWS = 50
 #: Seconds for finishing what is decoded after Ctrl-C; a second Ctrl-C does not wait for them.
 _DRAIN_SECONDS = 5.0
-#: Columns of a table that no terminal shows.
-_FILE_COLUMNS = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +53,7 @@ class EmbedCommand:
 
 def embed(command: EmbedCommand) -> int:
     """Embed and report. Returns the exit code."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = messages()
     _configure_logging(console)
     folder = OutputFolder(command.out)
     try:
@@ -138,20 +131,18 @@ class _Embedding:
         for item in self._run.items(job_id, after=self._printed):
             if item.state in (ItemState.QUEUED, ItemState.RUNNING):
                 return
-            _write(as_json(item, self._folder) + "\n")
+            write(as_json(item, self._folder) + "\n")
             self._printed = item.id
 
     def _report(self, job_id: UUID, progress: JobProgress) -> None:
         if self._command.pictures:
             self._draw(job_id)
         if not self._command.json:
-            states = tuple(ItemState) if progress.total <= _MOST_ROWS else (ItemState.FAILED, ItemState.CANCELLED)
-            rows = islice(self._run.items(job_id, states=states), _MOST_ROWS)
-            table = Console(width=None if sys.stdout.isatty() else _FILE_COLUMNS, highlight=False)
-            with table.capture() as captured:
-                table.print(summary_table(rows))
-                table.print(totals(progress, seconds=time.monotonic() - self._begun, folder=self._folder))
-            _write(captured.get())
+            # Of a larger run only what failed is listed.
+            states = tuple(ItemState) if progress.total <= MOST_ROWS else (ItemState.FAILED, ItemState.CANCELLED)
+            rows = islice(self._run.items(job_id, states=states), MOST_ROWS)
+            seconds = time.monotonic() - self._begun
+            show(summary_table(rows), totals(progress, seconds=seconds, folder=self._folder))
         self._warn_of_random_weights()
 
     def _draw(self, job_id: UUID) -> None:
@@ -170,15 +161,6 @@ class _Embedding:
     def _warn_of_random_weights(self) -> None:
         if self._command.model.startswith("random:"):
             self._console.print(f"[yellow]warning[/]: {RANDOM_WEIGHTS}")
-
-
-def _write(text: str) -> None:
-    """Write to stdout, which may be a pipe whose reader has left."""
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError as error:
-        raise Stopped(signal.SIGPIPE) from error
 
 
 def _configure_logging(console: Console) -> None:
