@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -25,6 +25,11 @@ class Fault(StrEnum):
     MISSING = "missing"  #: an embedding whose object is not there
     DAMAGED = "damaged"  #: an embedding whose object has another size or digest
     STRAY = "stray"  #: an object that no embedding names
+
+
+class Looked(StrEnum):
+    EMBEDDINGS = "embeddings"
+    OBJECTS = "objects"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +54,8 @@ class Audit:
     digests: bool = False  #: read every object and compare its digest, not only its size
     #: A younger object may be an upload whose row is about to be written.
     stray_age_seconds: float = 86_400
+    #: Told how many more rows, or objects, were looked at.
+    looked: Callable[[Looked, int], None] = lambda _what, _count: None
 
     def run(self) -> Iterator[Finding]:
         """Findings as they come. What is mended is mended when its finding is handed out."""
@@ -58,6 +65,7 @@ class Audit:
     def _embeddings(self) -> Iterator[Finding]:
         last = 0
         while page := self.repository.embeddings_after(last, limit=_PAGE):
+            self.looked(Looked.EMBEDDINGS, len(page))
             for embedding in page:
                 last = embedding.stored_id
                 fault = self._fault(embedding)
@@ -95,6 +103,7 @@ class Audit:
         youngest = datetime.now(UTC) - timedelta(seconds=self.stray_age_seconds)
         objects = self.storage.list(PREFIX.rstrip("/"))
         while page := list(islice(objects, _PAGE)):
+            self.looked(Looked.OBJECTS, len(page))
             old = [found.key for found in page if _is_artefact(found) and found.modified_at <= youngest]
             known = self.repository.known_objects(old)
             for key in old:

@@ -31,6 +31,11 @@ class OutputFolder:
     def store_url(self) -> str:
         return f"file://{quote(str(self.path))}"
 
+    @property
+    def is_made(self) -> bool:
+        """Whether something was embedded here, or was to be."""
+        return (self.path / _DATABASE).is_file()
+
     def artefact(self, object_key: str) -> Path:
         return self.path / object_key
 
