@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from glm4v_core.consumers.prompts import IMAGE, VIDEO_END, VIDEO_START
-from glm4v_core.consumers.stored_tokens import MERGE_SIZE, StoredTokens
+from glm4v_core.consumers.stored_tokens import MERGE_SIZE, StoredTokens, grids_of
 from glm4v_core.packing import Grid
 from glm4v_core.processor_settings import Features
 
@@ -138,11 +138,11 @@ def _row_positions(types: list[int], frames: Iterator[Grid]) -> Tensor:
 
 
 def _grids(items: Sequence[StoredTokens], device: torch.device) -> dict[str, Tensor]:
-    grids = {
-        "image_grid_thw": [item.grid_thw for item in items if not item.is_video],
-        "video_grid_thw": [item.grid_thw for item in items if item.is_video],
+    kinds = {
+        "image_grid_thw": [item for item in items if not item.is_video],
+        "video_grid_thw": [item for item in items if item.is_video],
     }
-    return {name: torch.tensor(rows, device=device) for name, rows in grids.items() if rows}
+    return {name: grids_of(chosen).to(device) for name, chosen in kinds.items() if chosen}
 
 
 def _encoder_outputs(types: Tensor, items: Sequence[StoredTokens]) -> dict[str, Features]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
+import torch
 from safetensors import safe_open
 from torch import Tensor
 
@@ -82,3 +84,20 @@ class StoredTokens:
         """The grid of each temporal patch alone."""
         t, h, w = self.grid_thw
         return [Grid(1, h, w)] * t
+
+
+def kind_of(items: Sequence[StoredTokens]) -> Literal["image", "video"]:
+    """What all of the items are.
+
+    Raises:
+        ValueError: there is none, or both pictures and clips.
+    """
+    kinds = {item.is_video for item in items}
+    if len(kinds) != 1:
+        raise ValueError(f"{len(items)} items, pictures and clips together or none: hand over those of one kind")
+    return "video" if kinds.pop() else "image"
+
+
+def grids_of(items: Sequence[StoredTokens]) -> Tensor:
+    """int64 `(items, 3)`."""
+    return torch.tensor([item.grid_thw for item in items])
