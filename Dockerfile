@@ -48,7 +48,8 @@ COPY --from=program /opt/venv /opt/venv
 USER glm4v
 EXPOSE 8000
 # One process: replicas are counted, restarted and asked for their health one by one.
-CMD ["uvicorn", "api.main:app", "--host", "0.0.0.0", "--port", "8000"]
+# Events are streams without an end: whoever watches one must not hold up a stop.
+CMD ["uvicorn", "api.main:app", "--host", "0.0.0.0", "--port", "8000", "--no-access-log", "--timeout-graceful-shutdown", "10"]
 
 FROM installer AS torch
 # cpu or cuda

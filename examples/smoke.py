@@ -46,7 +46,7 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, EmbeddingClient(arguments.url) as client:
         table = embed(client, arguments.media or render_samples(Path(folder)), arguments.timeout)
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
     return 0
 
 
