@@ -80,6 +80,41 @@ def test_the_metrics_page_shows_what_was_done(cluster: Cluster, pictures: list[s
     assert metrics["glm4v_items_held"] == 0
 
 
+def test_a_worker_says_that_it_lives_until_it_stops_in_order(cluster: Cluster, pictures: list[str]) -> None:
+    stopped, killed = cluster.start_workers(2, GLM4V_ITEM_THREADS="4")
+    cluster.wait(lambda: len(cluster.repository.workers()) == 2, "both are known")
+    job = cluster.submit(pictures)
+    cluster.wait_until_done(job)
+    cluster.wait(
+        lambda: sum(worker.finished for worker in cluster.repository.workers()) == len(pictures),
+        "their rows say what they have done",
+    )
+    workers = cluster.repository.workers()
+    assert {(one.model, one.device, one.dtype, one.is_alive) for one in workers} == {
+        ("simulated", "cpu", "float32", True)
+    }
+    assert sum(worker.tokens for worker in workers) == cluster.progress(job).tokens
+    killed.kill()
+    assert stopped.terminate(seconds=30) == 0
+    assert [worker.name.endswith(f":{killed.pid}") for worker in cluster.repository.workers()] == [True]
+
+
+def test_what_nothing_refers_to_any_more_goes_by_itself(cluster: Cluster, pictures: list[str]) -> None:
+    port = free_port()
+    cluster.start_workers(
+        1, GLM4V_RETENTION_SECONDS="0", GLM4V_RETENTION_INTERVAL_SECONDS="1", GLM4V_METRICS_PORT=str(port)
+    )
+    kept, deleted = cluster.submit(pictures[:3]), cluster.submit(pictures)
+    cluster.wait_until_done(kept)
+    cluster.wait_until_done(deleted)
+    cluster.repository.delete_job(deleted)
+    cluster.wait(lambda: len(list(cluster.storage().list("embeddings"))) == 3, "the others' objects are gone")
+    cluster.wait(
+        lambda: read_metrics(port)["glm4v_embeddings_deleted_total"] == len(pictures) - 3, "the metric says so"
+    )
+    assert {item.state for item in cluster.items(kept)} == {ItemState.SUCCEEDED}
+
+
 def read_metrics(port: int) -> dict[str, float]:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as page:
         lines = [line for line in page.read().decode().splitlines() if not line.startswith("#")]
