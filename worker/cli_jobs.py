@@ -19,6 +19,7 @@ from worker.cli_options import (
     JsonRecord,
     Kind,
     KindOption,
+    Layout,
     Limit,
     MaxFrames,
     MaxPixels,
@@ -34,6 +35,8 @@ from worker.cli_options import (
 )
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from worker.access import Access
 
 app = typer.Typer(rich_markup_mode="rich")
@@ -217,9 +220,14 @@ It becomes one safetensors file an item, named by its place in the job. A file i
 The same command goes on where it stopped, and brings what has succeeded since. \
 Each file is checked against the service's digest.
 
-[bold]Example[/]
+With --format the items go into shards of 1 GiB, in the job's order, which training programs stream: tar files of \
+WebDataset, or Parquet files (pip install 'glm4v-embed[parquet]').
+
+[bold]Examples[/]
 
   glm4v fetch 0199c7a1-6d3e-7c40-9a57-1f1c1c1a2b3c --out tokens
+
+  glm4v fetch 0199c7a1-6d3e-7c40-9a57-1f1c1c1a2b3c --out shards --format webdataset
 
 Exit code: 0 every item has its file, 1 some have none, 2 it could not begin or go on.
 """
@@ -230,18 +238,28 @@ def fetch(
     job: JobId,
     out: Annotated[Path, typer.Option(metavar="DIR", file_okay=False, help="Directory of the files; one job each.")],
     concurrency: Annotated[int, typer.Option(metavar="N", min=1, max=64, help="Files under way at once.")] = 8,
+    layout: Annotated[Layout, typer.Option("--format", help="One file an item, or shards of many.")] = Layout.FILES,
     json: JsonLines = False,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
-    from worker import fetch_command, terminal
+    if json and layout is not Layout.FILES:
+        raise typer.BadParameter("it tells of one file an item: leave it or --format out", param_hint="--json")
 
-    access = _access(url, api_key)
-    raise typer.Exit(
-        terminal.run(
-            lambda console: fetch_command.fetch(access, job, out, console, concurrency=concurrency, as_json=json)
-        )
-    )
+    from worker import terminal
+
+    def work(console: Console) -> int:
+        access = _access(url, api_key)
+        if layout is Layout.FILES:
+            from worker.fetch_command import fetch
+
+            return fetch(access, job, out, console, concurrency=concurrency, as_json=json)
+        from glm4v_client.export import ExportFormat
+        from worker.export_command import export_job
+
+        return export_job(access, job, out, console, layout=ExportFormat(layout.value), concurrency=concurrency)
+
+    raise typer.Exit(terminal.run(work))
 
 
 _CANCEL_HELP = """Start no further item of a job.

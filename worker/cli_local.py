@@ -23,6 +23,7 @@ from worker.cli_options import (
     MinPixels,
     Model,
     Sources,
+    StoreAs,
     all_sources,
     bounds,
 )
@@ -61,10 +62,11 @@ def embed(
     max_pixels: MaxPixels = None,
     fps: Fps = None,
     max_frames: MaxFrames = None,
+    store_as: StoreAs = None,
     json: JsonLines = False,
     picture: Annotated[bool, typer.Option("--picture", help="Draw each item's tokens beside its input.")] = False,
 ) -> None:
-    options = bounds(min_pixels=min_pixels, max_pixels=max_pixels, fps=fps, max_frames=max_frames)
+    options = bounds(min_pixels=min_pixels, max_pixels=max_pixels, fps=fps, max_frames=max_frames, dtype=store_as)
     references = all_sources(sources, from_file)
 
     from glm4v_client.states import MediaKind

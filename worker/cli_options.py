@@ -35,6 +35,12 @@ class DtypeName(StrEnum):
     FLOAT32 = "float32"
 
 
+class Layout(StrEnum):
+    FILES = "files"
+    WEBDATASET = "webdataset"
+    PARQUET = "parquet"
+
+
 class StoredDtypeName(StrEnum):
     BFLOAT16 = "bfloat16"
     FLOAT16 = "float16"
@@ -103,6 +109,14 @@ Device = Annotated[
 Dtype = Annotated[
     DtypeName | None,
     typer.Option(envvar="GLM4V_DTYPE", help="Number format of model and tokens.", show_default="bfloat16"),
+]
+StoreAs = Annotated[
+    StoredDtypeName | None,
+    typer.Option(
+        "--store-as",
+        help="Number format of the stored tokens; float8_e4m3 and int8 take half the room.",
+        show_default="the model's own",
+    ),
 ]
 
 # A key or a URL from the environment is never printed: both may hold a secret.

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-FloatArray = npt.NDArray[np.float32]
+FloatArray = npt.NDArray[np.floating]
 
 #: From the least to the most, each brighter than the one before, so that it also reads in grey.
 _RAMP = np.array([(17, 12, 56), (84, 24, 112), (170, 46, 100), (232, 106, 56), (250, 180, 60), (252, 246, 190)], float)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-FloatArray = npt.NDArray[np.float32]
+FloatArray = npt.NDArray[np.floating]
 
 # Principal axes of this many tokens stand for all: an exact solution of a 4096-wide matrix takes half a minute.
 _TOKENS_FOR_AXES = 1024

@@ -7,8 +7,8 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageOps
 
 from glm4v_client.artefact import Artefact, ArtefactHeader
-from glm4v_client.restoring import to_numpy
 from glm4v_client.states import MediaKind
+from worker.finite_tokens import finite_tokens
 from worker.heat import INK, PAPER, FloatArray, draw_legend, draw_strip, font, heat_colours, line_height
 from worker.picture import token_maps
 
@@ -34,7 +34,7 @@ def draw_portrait(artefact: Artefact) -> Image.Image:
         ValueError: the tokens do not fill the grid.
     """
     header = artefact.header
-    tokens = to_numpy(artefact).astype(np.float32)
+    tokens, bad = finite_tokens(artefact)
     components = token_maps(tokens, header.grid_thw)
     norms = np.linalg.norm(tokens, axis=1).reshape(components.shape[:3])
     if header.kind is MediaKind.IMAGE:
@@ -42,7 +42,7 @@ def draw_portrait(artefact: Artefact) -> Image.Image:
     else:
         similarity = similarity_over_time(tokens.reshape(len(components), -1, header.dim))
         parts = [_video_maps(components, norms, header), _similarity(similarity, header)]
-    return ImageOps.expand(_below(_title(header), *parts), _MARGIN, PAPER)
+    return ImageOps.expand(_below(_title(header, bad), *parts), _MARGIN, PAPER)
 
 
 def similarity_over_time(frames: FloatArray) -> FloatArray:
@@ -102,10 +102,11 @@ def _similarity(similarity: FloatArray, header: ArtefactHeader) -> Image.Image:
     )
 
 
-def _title(header: ArtefactHeader) -> Image.Image:
+def _title(header: ArtefactHeader, bad: int) -> Image.Image:
     t, h, w = header.grid_thw
     grid = f"{h // 2} x {w // 2} tokens" if header.kind is MediaKind.IMAGE else f"{t} x {h // 2} x {w // 2} tokens"
-    return _line(f"{header.kind}, {grid} of {header.dim} {header.dtype}, {header.model}", 2 * _MAP_EDGE)
+    title = _line(f"{header.kind}, {grid} of {header.dim} {header.dtype}, {header.model}", 2 * _MAP_EDGE)
+    return _below(title, _line(f"{bad:,} tokens are not finite, and drawn as zeros", 0), gap=0) if bad else title
 
 
 def _when(header: ArtefactHeader, index: int) -> str:

@@ -7,7 +7,7 @@ from PIL import Image
 from rich.text import Text
 
 from glm4v_client.artefact import Artefact
-from glm4v_client.restoring import to_numpy
+from worker.finite_tokens import finite_tokens
 from worker.picture import token_maps
 
 _COLUMNS = 64
@@ -21,7 +21,7 @@ def terminal_picture(artefact: Artefact) -> Text:
     Raises:
         ValueError: the tokens do not fill the grid.
     """
-    maps = token_maps(to_numpy(artefact).astype(np.float32), artefact.header.grid_thw)
+    maps = token_maps(finite_tokens(artefact)[0], artefact.header.grid_thw)
     pixels = np.asarray(_fitting(Image.fromarray(maps[len(maps) // 2])))
     text = Text()
     for upper, lower in zip(pixels[::2], pixels[1::2], strict=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +16,7 @@ _FETCH_HELP = """Download only the vision tower of a model, or take it out of a 
 
 Of GLM-4.1V-9B that is 1.7 GiB of 20. It goes to the folder of fetched towers ($HF_HOME/glm4v), where --model and \
 GLM4V_MODEL find it by the model's name, or to --out. Stop it at any time: the same command goes on where it stopped. \
-The directory is printed on stdout.
+The directory is printed.
 
 [bold]Examples[/]
 
@@ -26,12 +25,11 @@ The directory is printed on stdout.
   glm4v weights fetch /models/GLM-4.5V --out /models/GLM-4.5V-tower
 
 A private or gated model needs a token: HF_TOKEN or `hf auth login`. HF_ENDPOINT names another hub.
+
+Exit code: 0, or 2 if it could not be fetched.
 """
 
 app = typer.Typer(no_args_is_help=True, help=_WEIGHTS_HELP, rich_markup_mode="rich")
-
-#: Columns of a table that no terminal shows.
-_FILE_COLUMNS = 200
 
 _Revision = Annotated[
     str | None, typer.Option(metavar="NAME", help="Branch, tag or commit on the hub.", show_default="main")
@@ -44,43 +42,31 @@ def fetch_command(
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Directory of the new checkpoint.")] = None,
     revision: _Revision = None,
 ) -> None:
-    from rich.console import Console
-
-    from glm4v_core.weights import CheckpointError
-    from worker.stopping import Stopped, StopSignals
-
     if Path(model).is_dir() and out is None:
         raise typer.BadParameter("name the directory of the new checkpoint", param_hint="--out")
     if Path(model).is_dir() and revision is not None:
         raise typer.BadParameter("a directory has no revisions: leave it out", param_hint="--revision")
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    try:
-        with StopSignals():
-            directory = _fetch(model, out, revision, console)
-    except (CheckpointError, OSError) as error:
-        console.print("[red]error[/]:", str(error), markup=True)
-        raise typer.Exit(1) from error
-    except Stopped as stopped:
-        console.print("stopped; the same command goes on from here")
-        raise typer.Exit(stopped.exit_code) from stopped
-    typer.echo(directory)
+    from worker import terminal
+
+    raise typer.Exit(terminal.run(lambda console: _fetch(model, out, revision, console)))
 
 
 @app.command("list")
 def list_command() -> None:
     """List the fetched towers."""
-    from rich.console import Console
+    from rich.filesize import decimal
     from rich.table import Table
 
     from glm4v_core.fetched import FetchedTowers
+    from worker.terminal import show
 
     towers = FetchedTowers()
     table = Table("model", "revision", "commit", "size", "fetched", box=None, caption=str(towers.root))
     for tower in towers.list():
         revisions, fetched = ", ".join(tower.revisions) or "-", tower.fetched_at.strftime("%Y-%m-%d %H:%M UTC")
-        table.add_row(tower.name, revisions, tower.commit[:10], _gib(tower.size), fetched)
+        table.add_row(tower.name, revisions, tower.commit[:10], decimal(tower.size), fetched)
     if table.row_count:
-        Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_COLUMNS).print(table)
+        show(table)
     else:
         typer.echo(
             f"no tower in {towers.root}: `glm4v weights fetch zai-org/GLM-4.1V-9B-Thinking` fetches one", err=True
@@ -102,14 +88,33 @@ def path_command(
     typer.echo(directory)
 
 
-def _fetch(model: str, out: Path | None, revision: str | None, console: Console) -> Path:
+def _fetch(model: str, out: Path | None, revision: str | None, console: Console) -> int:
+    from glm4v_core.weights import CheckpointError
+    from worker.errors import InvalidSettings
+    from worker.stopping import Stopped
+    from worker.terminal import SUCCESS, write
+
+    try:
+        directory = _copy(model, out, revision, console)
+    except CheckpointError as error:
+        raise InvalidSettings(str(error)) from error
+    except Stopped as stopped:
+        stopped.add_note("the same command goes on from here")
+        raise
+    write(f"{directory}\n")
+    return SUCCESS
+
+
+def _copy(model: str, out: Path | None, revision: str | None, console: Console) -> Path:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     from glm4v_core.hub import check_hub_id
     from glm4v_core.tower_fetch import extract_tower, fetch_tower
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(True), TransferSpeedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
+    with Progress(
+        *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
         task = bar.add_task("tower", total=None)
 
         def show(done: int, total: int) -> None:
@@ -119,7 +124,3 @@ def _fetch(model: str, out: Path | None, revision: str | None, console: Console)
             return extract_tower(Path(model), out, progress=show)
         check_hub_id(model)
         return fetch_tower(model, revision, out=out, progress=show)
-
-
-def _gib(size: int) -> str:
-    return f"{size / 2**30:.2f} GiB" if size >= 2**30 / 100 else f"{size / 2**20:.2f} MiB"

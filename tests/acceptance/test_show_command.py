@@ -10,8 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
+from glm4v_client import EmbeddingClient
 from glm4v_client.artefact import ArtefactHeader
 from glm4v_client.states import MediaKind
+from tests.fake_server import fake_service
 from worker.artefact import ArtefactWriter
 
 GLM4V = Path(sys.executable).parent / "glm4v"
@@ -58,10 +60,20 @@ def test_an_artefact_is_drawn_into_a_file_that_is_named(clip: Path, tmp_path: Pa
     assert (tmp_path / "other.png").read_bytes() == (tmp_path / "clip.png").read_bytes()
 
 
+def test_an_item_is_fetched_from_its_service_and_drawn(tmp_path: Path) -> None:
+    with fake_service() as service, EmbeddingClient(service.url) as client:
+        job = client.submit(["s3://media/cat.jpg"])
+        job.wait()
+        (item,) = job.items()
+        result = show(str(item.id), "--url", service.url, folder=tmp_path)
+    assert (result.returncode, result.stdout) == (0, f"item-{item.id}.png\n"), result.stderr
+    assert (tmp_path / f"item-{item.id}.png").stat().st_size > 1000
+
+
 def test_what_cannot_be_shown_is_told_in_one_sentence(clip: Path, tmp_path: Path) -> None:
-    cases = {"nothing.safetensors": "no such file", "4711": "GLM4V_URL", __file__: "not an artefact"}
+    cases = {"nothing.safetensors": "there is no file", "4711": "GLM4V_URL", __file__: "not an artefact"}
     for target, said in cases.items():
-        result = show(target, folder=tmp_path)
-        assert result.returncode == 1
+        result = show(target, "--url", "http://127.0.0.1:9", folder=tmp_path)
+        assert result.returncode == 2
         assert said in result.stderr
         assert "Traceback" not in result.stderr

@@ -84,7 +84,7 @@ def test_a_fetch_that_is_stopped_goes_on_with_the_same_command(checkpoint: Path,
 def test_what_cannot_be_fetched_is_told(checkpoint: Path, tmp_path: Path, arguments: list[str], said: str) -> None:
     with HubServer(NAME, checkpoint) as hub:
         result = glm4v("weights", "fetch", *arguments, hub=hub, home=tmp_path)
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert said in result.stderr
     assert "Traceback" not in result.stderr
 

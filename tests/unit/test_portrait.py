@@ -74,6 +74,14 @@ def test_tokens_that_do_not_fill_the_grid_are_refused() -> None:
         draw_portrait(artefact(halves(20), (1, 8, 12)))
 
 
+def test_tokens_that_are_no_numbers_are_drawn_as_zeros_and_counted() -> None:
+    tokens = halves(4 * 6)
+    tokens[[3, 9], 2] = np.nan, np.inf
+    tokens[5, 5] = 3e38
+    whole, part = draw_portrait(artefact(halves(4 * 6), (1, 8, 12))), draw_portrait(artefact(tokens, (1, 8, 12)))
+    assert part.height > whole.height
+
+
 def test_colours_go_from_dark_to_bright_and_a_constant_is_in_the_middle() -> None:
     brightness = heat_colours(np.linspace(0, 1, 50, dtype=np.float32), 0, 1).sum(axis=-1, dtype=int)
     assert (np.diff(brightness) >= 0).all()
