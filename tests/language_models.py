@@ -97,13 +97,25 @@ def language_model(name: str, folder: Path) -> LanguageModel:
     )
 
 
+# As the published templates write pictures and clips.
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<{{ message.role }}>{% for part in message.content %}"
+    "{% if part.type == 'text' %}{{ part.text }}{% else %}"
+    "<|begin_of_{{ part.type }}|><|{{ part.type }}|><|end_of_{{ part.type }}|>{% endif %}"
+    "{% endfor %}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
 @cache
 def tokenizer() -> transformers.PreTrainedTokenizerFast:
     """One token for each character, and the special ones."""
     characters = Tokenizer(models.WordLevel(VOCABULARY, unk_token=SPECIAL[0]))
     characters.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=characters, pad_token=SPECIAL[0], additional_special_tokens=SPECIAL[1:]
+        tokenizer_object=characters,
+        pad_token=SPECIAL[0],
+        additional_special_tokens=SPECIAL[1:],
+        chat_template=CHAT_TEMPLATE,
     )
 
 
