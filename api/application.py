@@ -15,6 +15,7 @@ from api.auth import Guard
 from api.health import Checks
 from api.limits import BodyLimit
 from api.metrics import ApiMetrics
+from api.openapi import document
 from api.page_errors import ErrorPages
 from api.problems import RequestProblem, answer_problem, describe_faults, of_embed_error, of_http_error
 from api.requests import Requests
@@ -47,10 +48,12 @@ def create_app(service: Service) -> FastAPI:
         description=_ABOUT,
         lifespan=lifespan,
         openapi_url="/v1/openapi.json",
+        generate_unique_id_function=lambda route: route.name,
         # Their scripts come from elsewhere.
         docs_url=None,
         redoc_url=None,
     )
+    app.openapi = lambda: document(app)  # type: ignore[method-assign]
     app.state.service = service
     for module in (jobs, events, items, embeddings, preview, uploads, fleet, health, pages):
         app.include_router(module.router)

@@ -45,6 +45,8 @@ def create_job(
     """Make a job with its first items; closed with this request unless `closed` is false."""
     service = caller.service
     refuse_too_much(caller, len(request.items))
+    if request.webhook is not None:
+        service.settings.require_webhook_secret()
     new = NewJob(
         model=request.model or service.settings.model,
         owner=caller.owner,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
@@ -38,7 +40,16 @@ def build() -> FastAPI:
     """
     settings = load_settings(Settings)
     configure_logging(settings)
+    _quieten_uvicorn()
     return create_app(open_service(settings))
+
+
+def _quieten_uvicorn() -> None:
+    """Its lines in our format, and none for each request: api.requests writes those."""
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = name != "uvicorn.access"
 
 
 app = EnvironmentApplication()

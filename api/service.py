@@ -19,6 +19,7 @@ from worker.media import Fetcher
 from worker.repository import Repository
 from worker.settings import Settings
 from worker.storage import open_storage
+from worker.webhooks import WebhookSender
 
 
 class Companion(Protocol):
@@ -92,7 +93,7 @@ def open_service(settings: Settings, *, announce: Callable[[str], None] | None =
     held.callback(repository.close)
     storage = LateStorage(lambda: open_storage(settings.store_url, settings))
     checks: dict[str, Callable[[], None]] = {"database": repository.check, "store": storage.check}
-    beside: list[Companion] = []
+    beside: list[Companion] = [WebhookSender(repository, settings)]
     if settings.broker_url is not None:
         app = EmbedApp(lambda: settings)
         announcer = Announcer(Dispatcher(app, repository).fill)

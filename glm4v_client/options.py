@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 #: Number formats that a model computes in.
 Dtype = Literal["bfloat16", "float16", "float32"]
@@ -17,7 +17,13 @@ PIXELS_PER_TOKEN = 28 * 28
 #: Above this a number of pixels is a typing mistake, and the resize arithmetic would leave exact integers.
 MOST_PIXELS = 2**31 - 1
 
-Pixels = Annotated[int, Field(ge=PIXELS_PER_TOKEN, le=MOST_PIXELS)]
+
+def _whole(value: object) -> object:
+    """To JSON 2.0 is an integer as much as 2 is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Pixels = Annotated[int, Field(ge=PIXELS_PER_TOKEN, le=MOST_PIXELS), BeforeValidator(_whole)]
 
 
 class EmbedOptions(BaseModel):
@@ -28,7 +34,7 @@ class EmbedOptions(BaseModel):
     min_pixels: Pixels | None = Field(None, description="pixels of one frame after resizing, at least")
     max_pixels: Pixels | None = Field(None, description="pixels of one frame after resizing, at most")
     fps: Annotated[float, Field(gt=0, le=240)] | None = Field(None, description="frames sampled per second of video")
-    max_frames: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
+    max_frames: Annotated[int, Field(ge=1, le=100_000), BeforeValidator(_whole)] | None = Field(
         None, description="frames sampled per video, at most: more are thinned out evenly"
     )
     dtype: StoredDtype | None = Field(

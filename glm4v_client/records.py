@@ -17,6 +17,8 @@ MOST_ITEMS = 10_000
 MOST_LABELS = 32
 
 Text = Annotated[str, Field(min_length=1, max_length=8192, pattern=r"^[^\x00]*$")]
+#: Part of indexes and of queues' names.
+ModelName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
 LabelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$")]
 LabelValue = Annotated[str, Field(max_length=256, pattern=r"^[^\x00]*$")]
 Priority = Annotated[int, Field(ge=LOWEST_PRIORITY, le=HIGHEST_PRIORITY)]
@@ -45,14 +47,18 @@ class ItemRequest(Request):
 
 
 Items = Annotated[list[Text | ItemRequest], Field(max_length=MOST_ITEMS)]
-Labels = Annotated[dict[LabelName, LabelValue], Field(max_length=MOST_LABELS)]
+Labels = Annotated[
+    dict[LabelName, LabelValue],
+    # The names' pattern alone would leave names that do not match it to the reader's fancy.
+    Field(max_length=MOST_LABELS, json_schema_extra={"additionalProperties": False}),
+]
 
 
 class JobRequest(Request):
     """A new job. It is closed with this request unless more items are announced by `closed=false`."""
 
     items: Items = Field(default_factory=list, description="sources, as text or with kind and options")
-    model: Text | None = Field(None, description="which model's workers embed it; the service's own if not set")
+    model: ModelName | None = Field(None, description="which model's workers embed it; the service's own if not set")
     priority: Priority = Field(DEFAULT_PRIORITY, description="0 to 9; the larger number runs first")
     options: EmbedOptions = Field(EmbedOptions(), description="for every item that has none of its own")
     labels: Labels = Field(default_factory=dict, description="your own notes, shown and searchable")
