@@ -16,6 +16,8 @@ pytestmark = [
 ]
 
 CONFIG = Glm4vVisionConfig(depth=2)
+OCR = Glm4vVisionConfig.from_dict({"model_type": "glm_ocr_vision", "depth": 2})
+NEXT = Glm4vVisionConfig.from_dict({"model_type": "glm5_next_vision", "depth": 2, "out_hidden_size": 4096})
 GRIDS = [(1, 24, 24), (5, 12, 16), (1, 8, 46), (1, 24, 24)]
 
 
@@ -29,9 +31,10 @@ def no_synchronisation() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("dtype", "bound"), [(torch.float32, 1e-4), (torch.float16, 5e-3), (torch.bfloat16, 2e-2)], ids=str
 )
-def test_tokens_are_those_of_the_cpu_in_float32(dtype: torch.dtype, bound: float) -> None:
-    tower = random_tower(CONFIG)
-    pixels = random_patches(GRIDS, CONFIG)
+@pytest.mark.parametrize("config", [CONFIG, OCR, NEXT], ids=lambda config: config.model_type)
+def test_tokens_are_those_of_the_cpu_in_float32(config: Glm4vVisionConfig, dtype: torch.dtype, bound: float) -> None:
+    tower = random_tower(config)
+    pixels = random_patches(GRIDS, config)
     with torch.no_grad():
         expected = tower(pixels, GRIDS)
         tokens = tower.to("cuda", dtype)(pixels.to("cuda", dtype), GRIDS)
