@@ -93,19 +93,22 @@ class Dispatcher:
 def submit_job(repository: Repository, dispatcher: Dispatcher, job: NewJob, sources: Iterable[Source]) -> JobRecord:
     """Accept a job of any size, reading `sources` as it stores them; workers begin with the first of them meanwhile.
 
-    A broker that is away is no reason to refuse: reconciling sends what was not sent. With an idempotency key that the
-    owner used before, it is the job made then, and `sources` are not read. A submission that breaks off is cancelled.
+    A broker that is away is no reason to refuse: reconciling sends what was not sent. A submission that breaks off is
+    cancelled. With an idempotency key that the owner used before, it is the job made then, and `sources` are not read;
+    unless its submitter was killed in the middle, and it is still open: then this call goes on with it.
 
     Raises:
         IdempotencyConflict: the key belongs to another job.
         DatabaseUnavailable: the job is not, or not wholly, stored.
     """
     record, is_new = repository.create_job(job)
-    if not is_new:
+    if not is_new and record.closed_at is not None:
         return record
+    position = 0
     try:
         for batch in in_batches(sources):
-            repository.add_items(record.id, batch)
+            repository.add_items(record.id, batch, first_position=position)
+            position += len(batch)
             _try_to_fill(dispatcher, job.model)
         repository.close_job(record.id)
     except BaseException:

@@ -148,6 +148,14 @@ def test_the_same_submission_again_is_the_same_job(queue: Queue) -> None:
     assert queue.messages() == [[1, 2, 3]]
 
 
+def test_a_submission_that_was_killed_in_the_middle_is_gone_on_with(queue: Queue) -> None:
+    begun, _ = queue.repository.create_job(NewJob(model=MODEL, idempotency_key="monday"))
+    queue.repository.add_items(begun.id, [Source(source=f"{number}.png") for number in range(5)])
+    job = queue.submit(12, key="monday")
+    assert (job.id, job.progress.total, job.progress.state) == (begun.id, 12, JobState.QUEUED)
+    assert [item.source for item in queue.repository.list_items(job.id)] == [f"{number}.png" for number in range(12)]
+
+
 def test_a_submission_that_breaks_off_leaves_nothing_to_do(queue: Queue) -> None:
     def sources() -> Iterator[Source]:
         yield from (Source(source=f"{number}.png") for number in range(20_000))
