@@ -54,14 +54,14 @@ def blocking(
 
 
 def blocking(function: Callable[..., Awaitable[Any]], face: Callable[[Any], Any] | None = None) -> Callable[..., Any]:
-    """A method of `self` that blocks, made of a coroutine method of `self.inner`.
+    """A method of `self` that blocks, made of a coroutine method of `self._inner`.
 
     Args:
         face: what the result is shown as.
     """
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        result = complete(function(self.inner, *args, **kwargs))
+        result = complete(function(self._inner, *args, **kwargs))
         return result if face is None else face(result)
 
     return _documented(method, function, face)
@@ -85,7 +85,7 @@ def iterating(
     """A method that gives an iterator, made of one that gives an asynchronous generator."""
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
-        values = iterate(function(self.inner, *args, **kwargs))
+        values = iterate(function(self._inner, *args, **kwargs))
         return values if face is None else map(face, values)
 
     return _documented(method, function, face)

@@ -72,9 +72,11 @@ class Calls:
         """A job by its id.
 
         Raises:
+            InvalidArgument: this is no id.
             NotFound: there is none, or it is another key's.
         """
-        return AsyncJobHandle(self._service, await self._service.call("GET", f"/v1/jobs/{id}", JobDetail))
+        path = f"/v1/jobs/{_job_id(id)}"
+        return AsyncJobHandle(self._service, await self._service.call("GET", path, JobDetail))
 
     async def jobs(
         self, *, state: JobState | str | None = None, label: tuple[str, str] | None = None
@@ -118,12 +120,14 @@ class Calls:
         await self._service.network.end()
 
 
-def _media_kind(kind: MediaKind | str) -> MediaKind:
-    """The kind by its name.
+def _job_id(value: UUID | str) -> UUID:
+    try:
+        return UUID(str(value))
+    except ValueError as error:
+        raise InvalidArgument(f"{value!r} is not the id of a job: it looks like {UUID(int=0)}") from error
 
-    Raises:
-        InvalidArgument: there is none of that name.
-    """
+
+def _media_kind(kind: MediaKind | str) -> MediaKind:
     try:
         return MediaKind(kind)
     except ValueError as error:

@@ -21,13 +21,14 @@ class ItemHandle(ItemView):
     """An item, and what can be done with it."""
 
     def __init__(self, inner: AsyncItemHandle) -> None:
-        self.inner = inner
+        self._inner = inner
 
     @property
     def record(self) -> Item:  # type: ignore[override]
-        return self.inner.record
+        return self._inner.record
 
     refresh = blocking(AsyncItemHandle.refresh)
+    retry = blocking(AsyncItemHandle.retry)
     embedding = blocking(AsyncItemHandle.embedding)
 
 
@@ -35,11 +36,11 @@ class JobHandle(JobView):
     """A job, and what can be done with it."""
 
     def __init__(self, inner: AsyncJobHandle) -> None:
-        self.inner = inner
+        self._inner = inner
 
     @property
     def record(self) -> Job:  # type: ignore[override]
-        return self.inner.record
+        return self._inner.record
 
     refresh = blocking(AsyncJobHandle.refresh)
     watch = iterating(AsyncJobHandle.watch)
@@ -69,7 +70,7 @@ class EmbeddingClient(Connection):
         return BlockingNetwork(httpx.Client(**options))
 
     @property
-    def inner(self) -> Calls:
+    def _inner(self) -> Calls:
         return Calls(self._service)
 
     submit = blocking(Calls.submit, JobHandle)

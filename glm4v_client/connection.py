@@ -7,6 +7,8 @@ import ssl
 from abc import ABC, abstractmethod
 from typing import Any
 
+import httpx
+
 from glm4v_client.errors import InvalidArgument
 from glm4v_client.network import Network
 from glm4v_client.retrying import RetryPolicy
@@ -53,9 +55,17 @@ def _options(url: str | None, *, api_key: str | None, timeout: float, verify: ss
     key = api_key or os.environ.get("GLM4V_API_KEY")
     if not url:
         raise InvalidArgument("which service? give its URL, for example http://localhost:8000, or set GLM4V_URL")
-    if not url.startswith(("http://", "https://")):
-        raise InvalidArgument(f"{url} is not a service's URL: begin it with http:// or https://")
+    if not _is_address(url):
+        raise InvalidArgument(f"{url} is not a service's URL: write it like http://localhost:8000")
     if key and not (key.isascii() and key.isprintable()):
         raise InvalidArgument("the API key holds characters that no key has: copy it again")
     headers = {"user-agent": "glm4v-client"} | ({"authorization": f"Bearer {key}"} if key else {})
     return {"base_url": url, "headers": headers, "timeout": timeout, "verify": verify}
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = httpx.URL(url)
+    except httpx.InvalidURL:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.host)

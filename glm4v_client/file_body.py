@@ -19,8 +19,11 @@ class FileBody(httpx.SyncByteStream, httpx.AsyncByteStream):
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with path.open("rb") as file:
-            self.size = file.seek(0, 2)
+
+    @property
+    def size(self) -> int:
+        """Bytes, as of now: a file that was still being written may be whole at the next attempt."""
+        return self._path.stat().st_size
 
     def __iter__(self) -> Iterator[bytes]:
         with self._path.open("rb") as file:

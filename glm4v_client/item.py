@@ -6,7 +6,7 @@ import io
 from uuid import UUID
 
 from glm4v_client.fetching import fetch
-from glm4v_client.records import Item, ItemError
+from glm4v_client.records import Item, ItemError, Retried
 from glm4v_client.service import Service
 from glm4v_client.states import ItemState, MediaKind
 from glm4v_client.visual_tokens import VisualTokens
@@ -82,6 +82,12 @@ class AsyncItemHandle(ItemView):
         """
         self.record = await self._service.call("GET", f"/v1/items/{self.id}", Item)
         return self.record
+
+    async def retry(self) -> bool:
+        """Queue the item again if it failed. Gives whether it had."""
+        # A second time it would be queued again if it has failed since.
+        retried = await self._service.call("POST", f"/v1/items/{self.id}/retry", Retried, repeatable=False)
+        return retried.retried > 0
 
     async def embedding(self) -> VisualTokens:
         """Fetch the item's visual tokens into memory, checked against the service's digest.

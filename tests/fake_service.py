@@ -205,6 +205,12 @@ class FakeService:
     def find_item(self, number: int) -> Item:
         return self.item(list(self.jobs.values())[number // 10**6], number % 10**6)
 
+    def retry_item(self, number: int) -> bool:
+        item = self.find_item(number)
+        if item.state is ItemState.FAILED:
+            self.jobs[item.job_id].retried.add(item.position)
+        return item.state is ItemState.FAILED
+
 
 def as_item(item: str | ItemRequest) -> ItemRequest:
     return ItemRequest(source=item) if isinstance(item, str) else item

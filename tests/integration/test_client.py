@@ -170,7 +170,7 @@ def test_what_fails_says_so_and_costs_no_other(client: Any, photos: list[Path], 
     with pytest.raises(NoEmbedding, match=r"item 1 .* is failed; unsupported_media: "):
         broken.embedding()
 
-    assert job.retry_failed(code="forbidden_path") == 1
+    assert (job.retry_failed(code="forbidden_path"), broken.retry()) == (1, True)
     assert job.wait(timeout=60).counts.failed == 2
     summary = job.download(tmp_path / "tokens")
     assert (summary.written, dict(summary.without_embedding)) == (1, {"unsupported_media": 1, "forbidden_path": 1})

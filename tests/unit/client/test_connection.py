@@ -64,7 +64,10 @@ def test_address_and_key_are_given_or_come_from_the_environment(
     ("arguments", "sentence"),
     [
         ({}, "which service.*GLM4V_URL"),
-        ({"url": "localhost:8000"}, "localhost:8000 is not a service's URL: begin it with http"),
+        ({"url": "localhost:8000"}, "localhost:8000 is not a service's URL: write it like http"),
+        ({"url": "ftp://x"}, "ftp://x is not a service's URL"),
+        ({"url": "http://"}, "http:// is not a service's URL"),
+        ({"url": "http://[::1"}, "is not a service's URL"),
         ({"url": "http://x", "api_key": "line\nbreak"}, "the API key holds characters"),
         ({"url": "http://x", "api_key": "schlüssel"}, "the API key holds characters"),
     ],

@@ -42,8 +42,8 @@ CLASSES = [EmbeddingClient, JobHandle, ItemHandle, VisualTokens, Download, Downl
 
 def public_names(kind: type) -> set[str]:
     names = {*vars(kind), *getattr(kind, "__annotations__", {})}
-    # The coroutine side of a blocking object is not for its users; a summary counts by itself.
-    return {name for name in names if not name.startswith("_")} - {"inner", "count"}
+    # A summary counts by itself.
+    return {name for name in names if not name.startswith("_")} - {"count"}
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from glm4v_client import JobFailed, JobState, NotFound, ServiceUnreachable, WaitTimeout, watching
+from glm4v_client import InvalidArgument, JobFailed, JobState, NotFound, ServiceUnreachable, WaitTimeout, watching
 from tests.fake_service import Cut, Dropped, FakeService, Refused
 
 SOURCES = [f"s3://m/{position}" for position in range(5)]
@@ -128,6 +128,14 @@ def test_failed_items_are_tried_again(client: Any, service: FakeService):
     assert job.refresh().counts.failed == 0
 
 
+def test_one_failed_item_is_tried_again(client: Any, service: FakeService):
+    job = client.submit(["s3://m/broken", "s3://m/a"])
+    job.wait()
+    failed, succeeded = job.items()
+    assert (failed.retry(), succeeded.retry()) == (True, False)
+    assert failed.refresh().state.value == failed.state.value == "succeeded"
+
+
 def test_a_retry_that_may_have_been_done_is_not_repeated(client: Any, service: FakeService):
     job = client.submit(["s3://m/broken"])
     job.wait()
@@ -173,6 +181,8 @@ def test_jobs_are_found_by_id_and_listed(client: Any, service: FakeService):
     assert client.job(str(jobs[1].id)).id == jobs[1].id
     with pytest.raises(NotFound):
         client.job(uuid.uuid4())
+    with pytest.raises(InvalidArgument, match="'cats' is not the id of a job"):
+        client.job("cats")
 
 
 def test_workers_and_queues_are_listed(client: Any, service: FakeService):
