@@ -21,6 +21,8 @@ def plural(number: int, noun: str, several: str | None = None) -> str:
 def duration(seconds: float) -> str:
     """`12 ms`, `4.2 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`: two units at most."""
     # Each bound is where the unit below it would be rounded up to one of the next.
+    if seconds < 0.0005:
+        return "under 1 ms"
     if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 9.95:

@@ -7,27 +7,20 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from glm4v_client.states import ItemState, JobState
+from tests.browsers import CHROMIUM, chromium
 from tests.conftest import require
 from tests.repositories import claim_all, make_job
 from tests.shown_items import store_video
-from tests.status_site import RunningSite, StatusSite
+from tests.status_site import RunningSite
 from worker.records import Failed, NewJob, Source
 
-CHROMIUM = Path("/usr/bin/chromium")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 HOSTILE = [
     "<img src=x onerror=\"document.title='owned'\">",
     "javascript:document.title='owned'",
@@ -37,61 +30,62 @@ HOSTILE = [
 ]
 
 
-@dataclass
-class Window:
-    """A page under watch: whatever it asks of others and whatever it complains about is kept."""
-
-    page: Page
-    requests: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-
-
 Open = Callable[..., Page]
 
 
+@dataclass
+class Watched:
+    """What pages asked for, and what they complained about."""
+
+    urls: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    def watch(self, page: Page) -> None:
+        page.on("request", lambda request: self.urls.append(request.url))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", lambda message: self.complaints.append(message.text))
+
+
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
+def browser() -> Iterator[Browser]:
     require(CHROMIUM.exists(), f"no browser in {CHROMIUM}: apt-get install chromium")
-    with sync_playwright() as engine:
-        browser = engine.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[StatusSite]:
+def site(tmp_path: Path) -> Iterator[RunningSite]:
     with RunningSite(tmp_path) as site:
         yield site
 
 
 @pytest.fixture
-def open_page(chromium: Browser, site: StatusSite) -> Iterator[Open]:
-    """Opens pages of the site; none of them may complain or speak to anybody else."""
-    windows: list[Window] = []
+def watched(site: RunningSite) -> Iterator[Watched]:
+    """No page may complain, or speak to anybody but the site."""
+    watched = Watched()
+    yield watched
+    assert watched.complaints == []
+    assert {urlsplit(url).netloc for url in watched.urls} <= {urlsplit(site.url).netloc}
+
+
+@pytest.fixture
+def open_page(browser: Browser, site: RunningSite, watched: Watched) -> Iterator[Open]:
     contexts: list[BrowserContext] = []
 
-    def open_page(path: str, **options: object) -> Page:
-        context = chromium.new_context(base_url=site.url, **options)
-        contexts.append(context)
-        window = Window(context.new_page())
-        windows.append(window)
-        window.page.goto(path)
-        return window.page
+    def open_page(path: str, **options: Any) -> Page:
+        """A page of the site in a window of its own."""
+        contexts.append(browser.new_context(base_url=site.url, **options))
+        page = contexts[-1].new_page()
+        watched.watch(page)
+        page.goto(path)
+        return page
 
     yield open_page
     for context in contexts:
         context.close()
-    assert [complaint for window in windows for complaint in window.complaints] == []
-    asked = {urlsplit(url).netloc for window in windows for url in window.requests}
-    assert asked <= {urlsplit(site.url).netloc}
 
 
-def test_a_job_moves_without_a_reload(site: StatusSite, open_page: Open) -> None:
+def test_a_job_moves_without_a_reload(site: RunningSite, open_page: Open) -> None:
     job = make_job(site.repository, 4)
     page = open_page(f"/jobs/{job.id}")
     bar = page.get_by_role("progressbar")
@@ -112,7 +106,7 @@ def test_a_job_moves_without_a_reload(site: StatusSite, open_page: Open) -> None
     assert page.evaluate("window.sameDocument")
 
 
-def test_a_new_job_appears_in_the_list_without_a_reload(site: StatusSite, open_page: Open) -> None:
+def test_a_new_job_appears_in_the_list_without_a_reload(site: RunningSite, open_page: Open) -> None:
     page = open_page("/")
     expect(page.get_by_text("No jobs yet")).to_be_visible()
     page.evaluate("window.sameDocument = true")
@@ -123,7 +117,7 @@ def test_a_new_job_appears_in_the_list_without_a_reload(site: StatusSite, open_p
     assert page.evaluate("window.sameDocument")
 
 
-def test_focus_and_open_questions_survive_an_update(site: StatusSite, open_page: Open) -> None:
+def test_focus_and_open_questions_survive_an_update(site: RunningSite, open_page: Open) -> None:
     job = make_job(site.repository, 3)
     page = open_page(f"/jobs/{job.id}")
     page.get_by_text("Cancel…").click()
@@ -138,7 +132,26 @@ def test_focus_and_open_questions_survive_an_update(site: StatusSite, open_page:
     expect(page.get_by_role("button", name="Yes, cancel")).to_be_visible()
 
 
-def test_failed_items_are_retried_by_keyboard(site: StatusSite, open_page: Open) -> None:
+def test_an_outage_takes_nothing_away_and_is_made_good(site: RunningSite, open_page: Open, watched: Watched) -> None:
+    job = make_job(site.repository, 1)
+    page = open_page(f"/jobs/{job.id}")
+    expect(page.get_by_text("live", exact=True)).to_be_visible()
+
+    page.context.set_offline(True)
+    items = claim_all(site.repository, job)
+    expect(page.get_by_text("not connected, trying again")).to_be_visible()
+    expect(page.get_by_role("heading", level=1)).to_contain_text(str(job.id))
+    site.repository.record([store_video(site.storage, *items)])
+    page.context.set_offline(False)
+
+    expect(page.locator(".title .state")).to_have_text("finished", timeout=30_000)
+    # The browser itself speaks of the broken connection.
+    assert watched.complaints
+    assert all("net::ERR" in complaint for complaint in watched.complaints)
+    watched.complaints.clear()
+
+
+def test_failed_items_are_retried_by_keyboard(site: RunningSite, open_page: Open) -> None:
     job = make_job(site.repository, 2)
     site.repository.record(
         [Failed(item=item, code="not_found", message="look again") for item in claim_all(site.repository, job)]
@@ -152,7 +165,7 @@ def test_failed_items_are_retried_by_keyboard(site: StatusSite, open_page: Open)
     assert site.repository.get_job(job.id).progress.queued == 2
 
 
-def test_a_job_is_cancelled_by_keyboard_after_a_question(site: StatusSite, open_page: Open) -> None:
+def test_a_job_is_cancelled_by_keyboard_after_a_question(site: RunningSite, open_page: Open) -> None:
     job = make_job(site.repository, 2)
     page = open_page(f"/jobs/{job.id}")
 
@@ -167,7 +180,7 @@ def test_a_job_is_cancelled_by_keyboard_after_a_question(site: StatusSite, open_
     assert site.repository.get_job(job.id).progress.state is JobState.CANCELLED
 
 
-def test_the_first_tab_skips_to_the_content(site: StatusSite, open_page: Open) -> None:
+def test_the_first_tab_skips_to_the_content(site: RunningSite, open_page: Open) -> None:
     page = open_page("/")
 
     page.keyboard.press("Tab")
@@ -178,7 +191,7 @@ def test_the_first_tab_skips_to_the_content(site: StatusSite, open_page: Open) -
     assert page.evaluate("document.activeElement.id") == "content"
 
 
-def test_every_stop_of_the_tab_key_is_seen_and_lies_below_the_one_before(site: StatusSite, open_page: Open) -> None:
+def test_every_stop_of_the_tab_key_is_seen_and_lies_below_the_one_before(site: RunningSite, open_page: Open) -> None:
     job = make_job(site.repository, 3)
     page = open_page(f"/jobs/{job.id}")
     heights = []
@@ -192,7 +205,7 @@ def test_every_stop_of_the_tab_key_is_seen_and_lies_below_the_one_before(site: S
     assert all(below > above - 30 for above, below in itertools.pairwise(heights))
 
 
-def test_everything_is_readable_without_a_script(site: StatusSite, open_page: Open) -> None:
+def test_everything_is_readable_without_a_script(site: RunningSite, open_page: Open) -> None:
     job = make_job(site.repository, 2)
     good, bad = claim_all(site.repository, job)
     site.repository.record([store_video(site.storage, good), Failed(item=bad, code="x", message="why")])
@@ -210,7 +223,7 @@ def test_everything_is_readable_without_a_script(site: StatusSite, open_page: Op
 
 
 @pytest.mark.parametrize("width", [320, 375])
-def test_a_phone_scrolls_down_only(site: StatusSite, open_page: Open, width: int) -> None:
+def test_a_phone_scrolls_down_only(site: RunningSite, open_page: Open, width: int) -> None:
     job = hostile_job(site)
     first = site.repository.list_items(job)[0]
 
@@ -221,7 +234,7 @@ def test_a_phone_scrolls_down_only(site: StatusSite, open_page: Open, width: int
         assert page.evaluate("document.documentElement.scrollWidth") == width, path
 
 
-def test_sources_are_text_whatever_they_say(site: StatusSite, open_page: Open) -> None:
+def test_sources_are_text_whatever_they_say(site: RunningSite, open_page: Open) -> None:
     job = hostile_job(site)
     pages = ["/", f"/jobs/{job}", *(f"/items/{item.id}" for item in site.repository.list_items(job))]
 
@@ -239,7 +252,7 @@ def test_sources_are_text_whatever_they_say(site: StatusSite, open_page: Open) -
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_its_ground(site: StatusSite, open_page: Open, scheme: str) -> None:
+def test_text_stands_out_from_its_ground(site: RunningSite, open_page: Open, scheme: str) -> None:
     job = make_job(site.repository, 5)
     good, bad, *_ = claim_all(site.repository, job)
     site.repository.record([store_video(site.storage, good), Failed(item=bad, code="x", message="why")])
@@ -252,7 +265,7 @@ def test_text_stands_out_from_its_ground(site: StatusSite, open_page: Open, sche
     assert all((one > 0.5) == (scheme == "light") for one in paper)
 
 
-def test_controls_and_pictures_have_names(site: StatusSite, open_page: Open) -> None:
+def test_controls_and_pictures_have_names(site: RunningSite, open_page: Open) -> None:
     job = make_job(site.repository, 2)
     good, bad = claim_all(site.repository, job)
     site.repository.record([store_video(site.storage, good), Failed(item=bad, code="x", message="why")])
@@ -267,7 +280,7 @@ def test_controls_and_pictures_have_names(site: StatusSite, open_page: Open) -> 
         assert page.locator("html[lang]").count() == 1
 
 
-def test_nothing_moves_for_who_asked_for_stillness(site: StatusSite, open_page: Open) -> None:
+def test_nothing_moves_for_who_asked_for_stillness(site: RunningSite, open_page: Open) -> None:
     job = make_job(site.repository, 2)
     claim_all(site.repository, job)
     duration = "getComputedStyle(document.querySelector('.bar rect')).transitionDuration"
@@ -310,7 +323,7 @@ NAMELESS = """() => [...document.querySelectorAll(
   .map((element) => element.outerHTML)"""
 
 
-def hostile_job(site: StatusSite) -> object:
+def hostile_job(site: RunningSite) -> object:
     job, _ = site.repository.create_job(
         NewJob(model="<b>random</b>:tiny", labels={"note": HOSTILE[0], "long": "w" * 256}),
         [Source(source=source) for source in HOSTILE],

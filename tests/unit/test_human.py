@@ -12,7 +12,7 @@ NOW = datetime(2026, 11, 23, 22, 49, 48, tzinfo=UTC)
 @pytest.mark.parametrize(
     ("seconds", "shown"),
     [
-        (0, "0 ms"),
+        (0.0004, "under 1 ms"),
         (0.0123, "12 ms"),
         (0.9994, "999 ms"),
         (0.9996, "1.0 s"),
