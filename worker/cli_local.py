@@ -175,6 +175,41 @@ def worker(
     raise typer.Exit(worker_command.work(chosen, name=name, arguments=arguments or []))
 
 
+_AUDIT_HELP = """Compare the database with the stored files.
+
+It finds embeddings whose file is missing or damaged, and files that no embedding names. With --mend the former are \
+computed again and the latter, once a day old, deleted.
+
+[bold]Examples[/]
+
+  glm4v audit --out glm4v-output
+
+  GLM4V_DATABASE_URL=... GLM4V_STORE_URL=... glm4v audit --digests --mend
+
+Exit code: 0 they agree or were mended, 1 something was found, 2 it could not begin or go on.
+"""
+
+
+@app.command(help=_AUDIT_HELP, rich_help_panel=PANEL)
+def audit(
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder of `glm4v embed` or `glm4v serve`.",
+            show_default="the servers of GLM4V_DATABASE_URL and GLM4V_STORE_URL",
+        ),
+    ] = None,
+    mend: Annotated[bool, typer.Option("--mend", help="Put in order what is found.")] = False,
+    digests: Annotated[bool, typer.Option("--digests", help="Read each file and compare its digest too.")] = False,
+    json: JsonLines = False,
+) -> None:
+    from worker import audit_command, terminal
+
+    command = audit_command.AuditCommand(out=out, mend=mend, digests=digests, json=json)
+    raise typer.Exit(terminal.run(lambda console: audit_command.audit(command, console)))
+
+
 def _leave(exit_code: int) -> NoReturn:
     """End the process now: a thread that still waits for a stranger's socket would keep the interpreter from ending."""
     for stream in (sys.stdout, sys.stderr):

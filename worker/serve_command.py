@@ -136,8 +136,9 @@ def _listen(command: ServeCommand, settings: Settings) -> socket.socket:
     try:
         return socket.create_server(address[:2], family=family)
     except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
         raise InvalidSettings(
-            f"{command.host} port {command.port} cannot be listened on ({error.strerror}):"
+            f"{command.host} port {command.port} cannot be listened on ({reason}):"
             " choose another --port, or stop what uses it, perhaps another `glm4v serve`"
         ) from error
 
