@@ -107,6 +107,8 @@ async def _download(service: Service, item: Item, path: Path) -> Download:
     try:
         with whole_file(path) as file:
             await fetch(service, item, file)
+            # Here an event loop goes on meanwhile; then little is left to wait for.
+            await service.network.run(lambda: os.fsync(file.fileno()))
     except ClientError as error:
         return Download(item=item, state=DownloadState.FAILED, error=error)
     return Download(item=item, state=DownloadState.WRITTEN, path=path)

@@ -57,6 +57,18 @@ def test_a_download_that_creeps_forward_is_not_given_up(client: Any, service: Fa
     item.embedding()
 
 
+def test_a_link_to_the_store_is_followed_with_the_range_and_without_the_key(
+    client: Any, service: FakeService, tmp_path: Path
+):
+    (item,) = done_job(client, ["s3://m/a"]).items()
+    elsewhere = service.url.replace("127.0.0.1", "localhost")
+    link = Refused(307, {"location": f"{elsewhere}/v1/items/{item.id}/embedding?link", "content-length": "0"}, b"")
+    service.fail("GET .*/embedding$", Cut(100), link)
+    item.embedding()
+    assert [request.endswith("?link") for request in service.requests[-3:]] == [False, False, True]
+    assert [headers.get("range") for headers in service.headers[-2:]] == ["bytes=100-"] * 2
+
+
 def test_a_store_that_knows_no_ranges_begins_anew(client: Any, service: FakeService):
     (item,) = done_job(client, ["s3://m/a"]).items()
     service.fail("GET .*/embedding", Cut(100), Unranged())
