@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -51,9 +50,7 @@ class HubModel:
         self._patience = patience or Patience()
         self._client = _client(token or get_token())
         try:
-            description = self._describe()
-            self.commit: str = description["sha"]
-            self._files = {sibling["rfilename"] for sibling in description["siblings"]}
+            self.commit, self._files = self._describe()
         except BaseException:
             self.close()
             raise
@@ -90,12 +87,20 @@ class HubModel:
             except (Busy, httpx.TransportError) as error:
                 tries.wait(error)
 
-    def _describe(self) -> dict[str, Any]:
+    def _describe(self) -> tuple[str, frozenset[str]]:
+        """The commit, and the names of its files."""
         if constants.HF_HUB_OFFLINE:
             raise CheckpointError(f"{self.name} is not on this machine, and HF_HUB_OFFLINE forbids asking the hub")
         url = f"{self._endpoint}/api/models/{self.name}/revision/{quote(self._revision, safe='')}"
         # A hub that has not answered once is more often a missing network than a short trouble.
-        return dict(json.loads(self._get(url, self._patience.tries(_FIRST_ATTEMPTS))))
+        page = self._get(url, self._patience.tries(_FIRST_ATTEMPTS))
+        try:
+            description = json.loads(page)
+            return str(description["sha"]), frozenset(sibling["rfilename"] for sibling in description["siblings"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(
+                f"{self._endpoint} does not answer as a hub does: check HF_ENDPOINT; a portal may stand before it"
+            ) from error
 
     def _url(self, file: str) -> str:
         return hf_hub_url(self.name, file, revision=self.commit, endpoint=self._endpoint)

@@ -77,8 +77,7 @@ def plan_tower(shards: Shards) -> TowerPlan:
         CheckpointError: there are no safetensors files, or no tower in them.
     """
     if shards.has(INDEX_NAME):
-        index = json.loads(shards.read(INDEX_NAME))["weight_map"]
-        files = visual_shards(index)
+        files = visual_shards(_weight_map(shards))
     elif shards.has(WEIGHTS_NAME):
         files = [WEIGHTS_NAME]
     else:
@@ -89,3 +88,10 @@ def plan_tower(shards: Shards) -> TowerPlan:
     # Wide numbers first keep every tensor on a multiple of its width; else the order in which they are read.
     tensors.sort(key=lambda tensor: (-tensor.item_bytes, tensor.file, tensor.begin))
     return TowerPlan(origin=shards.origin, tensors=tensors)
+
+
+def _weight_map(shards: Shards) -> dict[str, str]:
+    try:
+        return dict(json.loads(shards.read(INDEX_NAME))["weight_map"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{INDEX_NAME} of {shards.origin} is not an index of tensors: {error!r}") from error

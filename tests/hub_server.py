@@ -41,6 +41,10 @@ class Trouble:
     before: Callable[[], None] = field(default=lambda: None)
     #: Ignore Range, and send everything.
     whole: bool = False
+    #: Tell of the model, and refuse its files to who has not accepted its terms.
+    gated: bool = False
+    #: Answer every question with a page for people, as a portal does.
+    portal: bool = False
 
     def take(self, name: str) -> bool:
         left = getattr(self, name)
@@ -135,7 +139,11 @@ class _HubHandler(BaseHTTPRequestHandler):
 
     def _answer(self, *, with_body: bool) -> None:
         path = unquote(urlparse(self.path).path)
-        if not self.by_storage and self.hub.token not in (None, self._token()):
+        if self.hub.trouble.portal:
+            self._send(b"<html>please log in</html>", "text/html", with_body)
+        elif self.hub.trouble.gated and "/resolve/" in path:
+            self._refuse(403, "GatedRepo")
+        elif not self.by_storage and self.hub.token not in (None, self._token()):
             self._refuse(401, "RepoNotFound")
         elif path.startswith(f"/api/models/{self.hub.name}"):
             self._describe(path, with_body)

@@ -198,8 +198,9 @@ class TorchForward:
 def _as_stored(part: Tensor, dtype: StoredDtype) -> tuple[Tensor, Tensor]:
     """Rows in the number format asked for, and their scales: none where it needs none."""
     if dtype in SCALED_DTYPES:
-        return quantize_rows(part, cast(QuantizedDtype, dtype))
-    return part.to(getattr(torch, dtype)), part.new_empty(0, dtype=torch.float32)
+        rows, scales = quantize_rows(part, cast(QuantizedDtype, dtype))
+        return rows.view(torch.uint8), scales
+    return part.to(getattr(torch, dtype)), torch.empty(0)
 
 
 def _to_host(part: Tensor) -> Tensor:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from glm4v_client.options import StoredDtype
 from worker.encoder import TorchEncoder, load_encoder
 from worker.encoding import EncodeRequest, Tokens
 from worker.engine import Engine
@@ -82,3 +84,15 @@ def test_a_segment_that_does_not_fit_alone_is_too_large(on_gpu: TorchEncoder, li
         huge.result(120)
     assert small.result(60).shape == (16, on_gpu.dim)
     engine.stop()
+
+
+@pytest.mark.parametrize("dtype", ["float8_e4m3", "int8"])
+def test_light_tokens_come_back_with_their_scales(on_gpu: TorchEncoder, dtype: StoredDtype) -> None:
+    exact = random_request((1, 16, 24))
+    light = replace(exact, dtype=dtype)
+    whole, stored = on_gpu.start([exact, light]).tokens()
+
+    scales = torch.frombuffer(bytearray(stored.scales), dtype=torch.float32)
+    numbers = torch.frombuffer(bytearray(stored.data), dtype=torch.int8 if dtype == "int8" else torch.float8_e4m3fn)
+    restored = numbers.view(stored.shape).float() * scales[:, None]
+    assert (restored - rows(whole)).norm() / rows(whole).norm() < 0.04

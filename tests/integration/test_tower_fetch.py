@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -181,6 +183,48 @@ def test_names_revisions_and_full_disks_are_told_in_one_sentence(
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10})())
     with pytest.raises(CheckpointError, match=r"GiB free and needs .*: free some space"):
         fetch_tower(NAME, endpoint=hub.url, out=tmp_path / "tower")
+
+
+def test_gated_models_and_portals_are_told_apart(hub: HubServer, tmp_path: Path) -> None:
+    hub.trouble.gated = True
+    with pytest.raises(CheckpointError, match="is gated: accept its terms"):
+        fetch_tower(NAME, endpoint=hub.url, out=tmp_path / "tower")
+    hub.trouble.portal = True
+    with pytest.raises(CheckpointError, match="does not answer as a hub does"):
+        fetch_tower(NAME, endpoint=hub.url, out=tmp_path / "tower")
+
+
+def test_two_fetches_into_one_directory_do_not_mix(hub: HubServer, tmp_path: Path) -> None:
+    (tmp_path / "tower").mkdir()
+    with (tmp_path / "tower" / "model.safetensors.incomplete").open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(CheckpointError, match="another process is fetching into"):
+            fetch_tower(NAME, endpoint=hub.url, out=tmp_path / "tower")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("model.safetensors.index.json", b"{}", "is not an index of tensors"),
+        (SHARDS[1], b"\xff" * 100, "is not a safetensors file"),
+        (SHARDS[1], b"\x02" + bytes(7) + b"[]", "is not a safetensors file"),
+    ],
+)
+def test_a_damaged_checkpoint_is_named(checkpoint: Path, tmp_path: Path, file: str, content: bytes, said: str) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(checkpoint, damaged)
+    (damaged / file).write_bytes(content)
+    with pytest.raises(CheckpointError, match=said):
+        extract_tower(damaged, tmp_path / "tower")
+
+
+def test_a_shard_that_is_cut_short_is_named(checkpoint: Path, tmp_path: Path) -> None:
+    shutil.copytree(checkpoint, tmp_path / "cut")
+    with (tmp_path / "cut" / SHARDS[1]).open("r+b") as file:
+        file.truncate(50_000)
+    with pytest.raises(CheckpointError, match="before its own header says"):
+        extract_tower(tmp_path / "cut", tmp_path / "tower")
+    assert not (tmp_path / "tower" / "model.safetensors").exists()
 
 
 def test_the_tower_is_taken_out_of_a_full_checkpoint_on_this_machine(checkpoint: Path, tmp_path: Path) -> None:
