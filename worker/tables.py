@@ -83,6 +83,7 @@ class Job(Table):
         Index(
             "jobs_webhook_due",
             "webhook_due_at",
+            "id",
             postgresql_where=text(WEBHOOK_DUE),
             sqlite_where=text(WEBHOOK_DUE),
         ),

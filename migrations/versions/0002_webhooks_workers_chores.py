@@ -45,7 +45,7 @@ def extend_jobs() -> None:
     op.add_column("jobs", sa.Column("webhook_due_at", TIME))
     op.add_column("jobs", sa.Column("webhook_settled_at", TIME))
     due = sa.text(WEBHOOK_DUE)
-    op.create_index("jobs_webhook_due", "jobs", ["webhook_due_at"], postgresql_where=due, sqlite_where=due)
+    op.create_index("jobs_webhook_due", "jobs", ["webhook_due_at", "id"], postgresql_where=due, sqlite_where=due)
     if on_postgres():
         op.create_index(
             "jobs_labels", "jobs", ["labels"], postgresql_using="gin", postgresql_ops={"labels": "jsonb_path_ops"}
