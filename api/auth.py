@@ -19,6 +19,9 @@ from worker.settings import ApiKey
 #: Asked by supervisors and collectors, which have no key; what they answer is no secret.
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 
+#: The looks of the pages, that of the page which says that a key is missing among them.
+_LOOKS = "/static/"
+
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 #: The owner of jobs where there are no keys; the embedded run's jobs have the same.
@@ -36,7 +39,7 @@ class Guard:
         self._keys = tuple(keys)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+        if scope["type"] == "http" and not _is_open(scope["path"]):
             headers = Headers(scope=scope)
             refuse_other_sites(scope["method"], headers)
             if self._keys:
@@ -56,10 +59,14 @@ class Guard:
                 401,
                 "unauthorized",
                 "This service needs a key: send `Authorization: Bearer KEY`, or the key as the password of Basic.",
-                # A browser asks for a password at the second; the first is what programs send.
-                headers={"WWW-Authenticate": 'Bearer realm="glm4v-embed", Basic realm="glm4v-embed"'},
+                # What browsers ask a password for comes first: Chromium reads no further.
+                headers={"WWW-Authenticate": 'Basic realm="glm4v-embed", Bearer realm="glm4v-embed"'},
             )
         return owners[0]
+
+
+def _is_open(path: str) -> bool:
+    return path in OPEN_PATHS or path.startswith(_LOOKS)
 
 
 def refuse_other_sites(method: str, headers: Headers) -> None:

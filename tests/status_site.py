@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import uvicorn
 
@@ -20,12 +20,17 @@ from worker.storage import open_storage
 class StatusSite:
     """An application, and the stores behind it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **chosen: Any) -> None:
+        """
+        Args:
+            chosen: settings that differ from the ordinary.
+        """
         settings = load_settings(
             Settings,
             database_url=f"sqlite:///{folder}/jobs.db",
             store_url=f"file://{folder}/store",
             model="random:tiny",
+            **chosen,
         )
         migrate(settings.database_url)
         service = open_service(settings)
@@ -37,8 +42,8 @@ class StatusSite:
 class RunningSite(StatusSite):
     """The same on a port of this machine, on a thread."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, **chosen: Any) -> None:
+        super().__init__(folder, **chosen)
         self._server = uvicorn.Server(
             uvicorn.Config(
                 self.application, port=free_port(), log_level="warning", ws="none", timeout_graceful_shutdown=1

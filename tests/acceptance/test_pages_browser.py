@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import re
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from tests.repositories import claim_all, make_job
 from tests.shown_items import store_video
 from tests.status_site import RunningSite
 from worker.records import Failed, NewJob, Source
+from worker.settings import ApiKey
 
 HOSTILE = [
     "<img src=x onerror=\"document.title='owned'\">",
@@ -149,6 +151,48 @@ def test_an_outage_takes_nothing_away_and_is_made_good(site: RunningSite, open_p
     assert watched.complaints
     assert all("net::ERR" in complaint for complaint in watched.complaints)
     watched.complaints.clear()
+
+
+def test_a_job_that_is_deleted_elsewhere_leaves_no_stale_page(
+    site: RunningSite, open_page: Open, watched: Watched
+) -> None:
+    page = open_page(f"/jobs/{make_job(site.repository, 1).id}")
+    expect(page.get_by_text("live", exact=True)).to_be_visible()
+
+    site.repository.delete_job(site.repository.list_jobs()[0].id)
+
+    expect(page.get_by_text("404 Not Found")).to_be_visible(timeout=30_000)
+    assert watched.complaints
+    assert all("404" in complaint for complaint in watched.complaints)
+    watched.complaints.clear()
+
+
+def test_an_item_moves_without_a_reload(site: RunningSite, open_page: Open) -> None:
+    job = make_job(site.repository, 2)
+    first, _ = claim_all(site.repository, job)
+    page = open_page(f"/items/{first.id}")
+    expect(page.locator(".title .state")).to_have_text("running")
+
+    site.repository.record([store_video(site.storage, first)])
+
+    expect(page.locator(".title .state")).to_have_text("succeeded")
+    expect(page.locator(".preview img")).to_be_visible()
+
+
+def test_pages_are_live_with_a_key_too(tmp_path: Path, browser: Browser) -> None:
+    key = ApiKey(name="anna", sha256=hashlib.sha256(b"ANNA").hexdigest())
+    with RunningSite(tmp_path / "guarded", api_keys=(key,)) as site:
+        job = make_job(site.repository, 1, owner="anna")
+        context = browser.new_context(base_url=site.url, http_credentials={"username": "anybody", "password": "ANNA"})
+        page = context.new_page()
+        page.goto(f"/jobs/{job.id}")
+        expect(page.get_by_text("live", exact=True)).to_be_visible()
+
+        page.get_by_text("Cancel…").click()
+        page.get_by_role("button", name="Yes, cancel").click()
+
+        expect(page.locator(".title .state")).to_have_text("cancelled")
+        context.close()
 
 
 def test_failed_items_are_retried_by_keyboard(site: RunningSite, open_page: Open) -> None:

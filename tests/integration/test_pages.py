@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from html import unescape
@@ -340,3 +341,60 @@ def test_an_action_that_the_job_refuses_is_told_on_a_page(site: StatusSite, brow
 
     assert answer.status_code == 409
     assert "job_cancelled" in text_of(answer.text)
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> StatusSite:
+    """A service with two keys, ANNA and BERT."""
+    keys = ",".join(f"{name.lower()}:{hashlib.sha256(name.encode()).hexdigest()}" for name in ("ANNA", "BERT"))
+    return StatusSite(tmp_path, api_keys=keys)
+
+
+def test_a_browser_without_a_key_is_asked_for_one_by_a_page_in_the_same_look(guarded: StatusSite) -> None:
+    with TestClient(guarded.application, headers={"accept": "text/html"}) as browser:
+        answer = browser.get("/")
+        (style,) = re.findall(r'href="(/static/page.css[^"]+)"', answer.text)
+
+        assert answer.status_code == 401
+        assert "Basic" in answer.headers["www-authenticate"]
+        assert "unauthorized" in text_of(answer.text)
+        assert browser.get(unescape(style)).status_code == 200
+
+
+def test_a_key_shows_its_own_jobs_and_nobody_elses(guarded: StatusSite) -> None:
+    job = make_job(guarded.repository, owner="anna")
+    item = guarded.repository.list_items(job.id)[0]
+    statuses = {}
+    for key in ("ANNA", "BERT"):
+        with TestClient(guarded.application, headers={"accept": "text/html"}) as browser:
+            browser.auth = ("anybody", key)
+            assert (str(job.id) in browser.get("/").text) == (key == "ANNA")
+            statuses[key] = [
+                browser.get(f"/jobs/{job.id}").status_code,
+                browser.get(f"/items/{item.id}").status_code,
+                browser.post(f"/jobs/{job.id}/cancel", follow_redirects=False).status_code,
+            ]
+
+    assert statuses == {"ANNA": [200, 200, 303], "BERT": [404, 404, 404]}
+
+
+def test_a_job_that_is_over_tells_its_rate_and_no_time_left(site: StatusSite, browser: TestClient) -> None:
+    shown = text_of(browser.get(f"/jobs/{failed_job(site).id}").text)
+
+    assert "items/s" in shown
+    assert " left" not in shown
+    assert "took" in shown
+
+
+def test_pages_show_what_options_labels_and_webhook_a_job_has(site: StatusSite, browser: TestClient) -> None:
+    job = make_job(
+        site.repository,
+        options={"fps": 2.0, "max_frames": 64},
+        labels={"team": "search"},
+        webhook="https://hooks.example.org/done?token=1",
+    )
+
+    shown = text_of(browser.get(f"/jobs/{job.id}").text)
+
+    for fact in ("fps 2", "max_frames 64", "team : search", "https://hooks.example.org/done?token=1 waiting"):
+        assert fact in shown
