@@ -17,7 +17,7 @@ from api.limits import BodyLimit
 from api.metrics import ApiMetrics
 from api.openapi import document
 from api.page_errors import ErrorPages
-from api.problems import RequestProblem, answer_problem, describe_faults, of_embed_error, of_http_error
+from api.problems import answer_problem, describe_faults, of_embed_error, of_faults, of_http_error
 from api.requests import Requests
 from api.service import Service
 from api.stopping import told_to_stop
@@ -84,7 +84,6 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    faults = describe_faults(error.errors())
-    detail = "Correct the request: " + "; ".join(f"{fault['at']}: {fault['message']}" for fault in faults[:5]) + "."
-    problem = RequestProblem(422, "invalid_request", detail)
-    return answer_problem(problem, request_id=request.state.request_id, errors=faults[:100])
+    return answer_problem(
+        of_faults(error.errors()), request_id=request.state.request_id, errors=describe_faults(error.errors())
+    )

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from glm4v_client.records import Problem
+from glm4v_client.records import MOST_ITEMS, Problem
 from worker.errors import (
     EmbedError,
     EmptyFile,
@@ -29,6 +29,9 @@ MEDIA_TYPE = "application/problem+json"
 
 #: Seconds after which a client may ask again when one of our servers is away.
 OUTAGE_SECONDS = 5
+
+#: Faults of one request that the sentence names, and that the list holds.
+_NAMED, _LISTED = 5, 100
 
 _STATUSES: Mapping[type[EmbedError], int] = {
     JobNotFound: 404,
@@ -91,11 +94,21 @@ def of_http_error(error: HTTPException) -> RequestProblem:
     )
 
 
+def of_faults(errors: Sequence[Any]) -> RequestProblem:
+    """A request that is not as described."""
+    if any(fault["loc"] == ("body", "items") and fault["type"] == "too_long" for fault in errors):
+        return RequestProblem(
+            422, "too_many_items", f"One request takes {MOST_ITEMS:,} items: send the others to the job's /items."
+        )
+    named = "; ".join(f"{fault['at']}: {fault['message']}" for fault in describe_faults(errors)[:_NAMED])
+    return RequestProblem(422, "invalid_request", f"Correct the request: {named}.")
+
+
 def describe_faults(errors: Sequence[Any]) -> list[dict[str, str]]:
     """Where in a request what is wrong. The values are left out: they may be secrets, or megabytes."""
     return [
         {"at": ".".join(str(part) for part in fault["loc"]), "message": str(fault["msg"]).removeprefix("Value error, ")}
-        for fault in errors
+        for fault in errors[:_LISTED]
     ]
 
 

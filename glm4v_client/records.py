@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Generic, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, HttpUrl, Tag
 
 from glm4v_client.options import EmbedOptions
 from glm4v_client.states import DEFAULT_PRIORITY, HIGHEST_PRIORITY, LOWEST_PRIORITY, ItemState, JobState, MediaKind
@@ -46,7 +46,13 @@ class ItemRequest(Request):
     options: EmbedOptions | None = Field(None, description="win over the job's options, one by one")
 
 
-Items = Annotated[list[Text | ItemRequest], Field(max_length=MOST_ITEMS)]
+def _form(value: object) -> str:
+    return "text" if isinstance(value, str) else "item"
+
+
+#: Told apart by their form, so that a mistake in one is not also told as a mistake in the other.
+AnyItem = Annotated[Annotated[Text, Tag("text")] | Annotated[ItemRequest, Tag("item")], Discriminator(_form)]
+Items = Annotated[list[AnyItem], Field(max_length=MOST_ITEMS)]
 Labels = Annotated[
     dict[LabelName, LabelValue],
     # The names' pattern alone would leave names that do not match it to the reader's fancy.
