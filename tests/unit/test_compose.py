@@ -16,6 +16,7 @@ from tests.conftest import REPOSITORY
 from worker.settings import Settings, load_settings, unknown_variables
 
 OURS = ("migrate", "api", "worker")
+SERVERS = ("postgres", "redis", "minio")
 
 
 @pytest.fixture(scope="module")
@@ -99,15 +100,22 @@ def test_only_the_api_is_published_and_only_to_this_machine(services: dict[str, 
 
 def test_the_servers_are_on_a_network_that_leads_nowhere(services: dict[str, Any]) -> None:
     assert raw("docker-compose.yml")["networks"]["servers"]["internal"] is True
-    for name in ("postgres", "redis", "minio", "migrate", "prometheus"):
+    for name in (*SERVERS, "migrate", "prometheus"):
         assert list(services[name]["networks"]) == ["servers"]
 
 
 def test_migrations_run_when_the_servers_are_healthy_and_before_whoever_needs_them(services: dict[str, Any]) -> None:
-    servers = {name: {"condition": "service_healthy"} for name in ("postgres", "redis", "minio")}
-    assert services["migrate"]["depends_on"] == servers
+    assert services["migrate"]["depends_on"] == dict.fromkeys(SERVERS, {"condition": "service_healthy"})
     for name in ("api", "worker"):
-        assert services[name]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
+        assert services[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
+
+
+def test_the_servers_stop_last_so_that_workers_can_give_back_what_they_hold(variables: dict[str, str]) -> None:
+    services = compose("docker-compose.gpu.yml", variables=variables)
+    workers = [name for name in services if name.startswith("worker") and name != "worker-template"]
+    assert len(workers) == 8
+    for name in ("api", *workers):
+        assert set(services[name]["depends_on"]) == {"migrate", *SERVERS}
 
 
 def test_every_service_is_bounded_restarted_and_watched(services: dict[str, Any]) -> None:
