@@ -82,6 +82,8 @@ class FolderWorker:
 
     def take_over(self) -> None:
         """Mend what a killed process left; once, before anything is handed out."""
+        for dead in self.repository.workers():
+            self.repository.remove_worker(dead.name)
         if self.repository.expire_leases():
             self._remove_unrecorded_objects()
         self._reconcile(redeliver_after_seconds=0)

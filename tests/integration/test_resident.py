@@ -220,9 +220,11 @@ def test_a_killed_one_leaves_its_items_to_the_next(folder: Folder) -> None:
         assert process.stdout.readline() == b"encoding\n"
         process.send_signal(signal.SIGKILL)
     assert ItemState.RUNNING in [item.state for item in folder.items(ids)]
+    (dead,) = folder.repository.workers()
     worker = folder.worker()
     worker.start()
     try:
         assert folder.results(ids) == [(ItemState.SUCCEEDED, None)] * 6
+        assert dead.name not in [one.name for one in folder.repository.workers()]
     finally:
         worker.stop()
