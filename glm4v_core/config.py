@@ -154,12 +154,11 @@ class Glm4vVisionConfig:
         Raises:
             ValueError: it describes another family's model, or impossible sizes; the message names the model.
         """
-        vision = values.get("vision_config", values)
-        tower = _tower(values, vision)
-        if vision is values and not {"hidden_size", "out_hidden_size", "depth"} & values.keys():
-            raise ValueError(
-                f"no vision configuration in the keys {sorted(values)[:5]}: expected 'vision_config' or its content"
-            )
+        vision = values.get("vision_config")
+        tower = _tower(values, vision or {})
+        if vision is None:
+            _check_is_vision(values)
+            vision = values
         named = {_ALIASES.get(key, key): value for key, value in vision.items()}
         rope = named.get("rope_parameters") or {}
         if "rope_theta" in rope:
@@ -185,6 +184,14 @@ class Glm4vVisionConfig:
         theta = values.pop("rope_theta")
         values = {name: value for name, value in values.items() if value is not None}
         return {**values, "rope_parameters": {"rope_type": "axial", "rope_theta": theta}}
+
+
+def _check_is_vision(values: dict[str, Any]) -> None:
+    # A language model's configuration has a hidden size too, but also a vocabulary.
+    if "vocab_size" in values or not {"hidden_size", "out_hidden_size", "depth"} & values.keys():
+        raise ValueError(
+            f"no vision configuration in the keys {sorted(values)[:5]}: expected 'vision_config' or its content"
+        )
 
 
 def _tower(model: dict[str, Any], vision: dict[str, Any]) -> Tower:

@@ -125,6 +125,14 @@ def test_another_familys_model_is_refused_by_name(values: dict[str, Any], name: 
         Glm4vVisionConfig.from_dict(values)
 
 
-def test_a_file_without_a_vision_configuration_is_refused() -> None:
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param({"model_type": "glm4v_vision", "vocab_size": 7}, id="no size of a tower"),
+        pytest.param({"model_type": "glm5_next", "vocab_size": 7, "hidden_size": 64}, id="a language model's"),
+        pytest.param({"model_type": "glm4v", "vision_config": None, "hidden_size": 64, "vocab_size": 7}, id="none"),
+    ],
+)
+def test_a_file_without_a_vision_configuration_is_refused(values: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="vision_config"):
-        Glm4vVisionConfig.from_dict({"model_type": "glm4v_vision", "vocab_size": 7})
+        Glm4vVisionConfig.from_dict(values)
