@@ -1,18 +1,29 @@
-"""What is written beside an exported item's tokens."""
+"""One item on its way into a shard, and what is written beside its tokens."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from glm4v_client.item import ItemView
 from glm4v_client.visual_tokens import VisualTokens
 
 
-def describe(item: ItemView, tokens: VisualTokens) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Exportable:
+    """An item whose tokens can be had."""
+
+    position: int  #: place in its job, or among the artefacts of a store
+    source: str  #: what was embedded; of a store's artefact, its key
+    item_id: int | None  #: of a job's item
+    load: Callable[[], VisualTokens]
+
+
+def describe(item: Exportable, tokens: VisualTokens) -> dict[str, Any]:
     """JSON values by name: where the tokens come from, and how to read them."""
     header = tokens.header
     return {
-        "item_id": item.id,
+        "item_id": item.item_id,
         "position": item.position,
         "source": item.source,
         "kind": header.kind.value,

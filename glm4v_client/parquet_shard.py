@@ -11,8 +11,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from glm4v_client.artefact import Artefact, ArtefactHeader
-from glm4v_client.exported_item import describe
-from glm4v_client.item import ItemView
+from glm4v_client.exported_item import Exportable, describe
 from glm4v_client.states import MediaKind
 from glm4v_client.visual_tokens import VisualTokens
 from glm4v_client.whole_file import whole_file
@@ -83,7 +82,7 @@ class ParquetShard:
         self._waiting = 0
         self.size = 0
 
-    def add(self, item: ItemView, tokens: VisualTokens) -> None:
+    def add(self, item: Exportable, tokens: VisualTokens) -> None:
         artefact = tokens.artefact
         binary = {"embeddings": bytes(artefact.embeddings), "scales": bytes(artefact.scales) or None}
         self._rows.append(describe(item, tokens) | binary)

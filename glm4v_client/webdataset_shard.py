@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from glm4v_client.exported_item import describe
-from glm4v_client.item import ItemView
+from glm4v_client.exported_item import Exportable, describe
 from glm4v_client.visual_tokens import VisualTokens
 from glm4v_client.whole_file import whole_file
 
@@ -32,7 +31,7 @@ class WebDatasetShard:
         self._tar = tar
         self.size = 0
 
-    def add(self, item: ItemView, tokens: VisualTokens) -> None:
+    def add(self, item: Exportable, tokens: VisualTokens) -> None:
         # Readers take what comes before the first dot for the sample's name.
         name = f"{item.position:08}"
         self._member(f"{name}.safetensors", tokens.content)

@@ -10,9 +10,10 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from glm4v_client.client import ItemHandle, JobHandle
+from glm4v_client.client import JobHandle
 from glm4v_client.errors import InvalidArgument
 from glm4v_client.export import ExportFormat, ExportSummary, export
+from glm4v_client.exported_item import Exportable
 from worker.access import Access
 from worker.terminal import FAILURES, SUCCESS, show
 
@@ -47,7 +48,7 @@ def _export(
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=job.counts.total)
 
-        def on_item(_: ItemHandle) -> None:
+        def on_item(_: Exportable) -> None:
             bar.update(task, advance=1)
 
         try:

@@ -14,7 +14,8 @@ import torch
 
 from glm4v_client import EmbeddingClient, JobHandle, VisualTokens
 from glm4v_client.errors import InvalidArgument
-from glm4v_client.export import export
+from glm4v_client.export import export, export_stored
+from glm4v_client.exported_item import Exportable
 from glm4v_client.restoring import to_torch
 from tests.artefacts import artefact_of
 from tests.fake_service import FakeService, Refused
@@ -72,7 +73,7 @@ def test_parquet_keeps_rows_as_they_are_stored(job: JobHandle, tmp_path: Path) -
 
 
 def test_parquet_keeps_a_clips_times_and_the_scales_of_light_tokens(
-    job: JobHandle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("pyarrow")
     from glm4v_client import parquet_shard
@@ -80,7 +81,7 @@ def test_parquet_keeps_a_clips_times_and_the_scales_of_light_tokens(
 
     content = light("int8")
     monkeypatch.setattr(parquet_shard, "_ROW_GROUP_BYTES", 1)
-    item = next(iter(job.items()))
+    item = Exportable(position=0, source="a.mp4", item_id=None, load=lambda: VisualTokens(content))
     with parquet_shard.open_parquet_shard(tmp_path / "one.parquet") as shard:
         shard.add(item, VisualTokens(content))
         shard.add(item, VisualTokens(content))
@@ -131,6 +132,25 @@ def test_shards_are_never_mixed_with_older_ones_and_a_broken_export_leaves_none(
         export(job, tmp_path, format="webdataset")
     with pytest.raises(ValueError, match="arrow"):
         export(job, tmp_path, format="arrow")
+
+
+def test_a_folder_of_artefacts_is_exported_without_a_service_and_a_damaged_one_is_told(tmp_path: Path) -> None:
+    stored = tmp_path / "stored"
+    stored.mkdir()
+    for number, source in enumerate(SOURCES):
+        (stored / f"{number}.safetensors").write_bytes(artefact_of(source))
+    (stored / "3.safetensors").write_bytes(artefact_of(SOURCES[3])[:-1])
+
+    summary = export_stored(stored, tmp_path / "shards", format="webdataset")
+
+    assert [item.source for item, _ in summary.failed] == ["3.safetensors"]
+    with tarfile.open(summary.shards[0]) as tar:
+        assert tar.getnames()[::2] == [f"0000000{position}.safetensors" for position in (0, 1, 2, 4)]
+        kept = tar.extractfile("00000002.safetensors")
+        assert kept is not None
+        assert kept.read() == artefact_of(SOURCES[2])
+    chosen = export_stored(stored, tmp_path / "chosen", format="webdataset", keys=["4.safetensors", "0.safetensors"])
+    assert (chosen.items, chosen.is_complete) == (2, True)
 
 
 def test_a_shard_is_read_while_it_streams(job: JobHandle, tmp_path: Path) -> None:
