@@ -88,7 +88,7 @@ class _Report:
 
     def count(self, what: Looked, more: int) -> None:
         self._looked[what] += more
-        self.progress.update(f"{self._looked_at()}, {self._faults.total():,} findings")
+        self.progress.update(f"{self._looked_at()}, {_number(self._faults.total(), 'finding')}")
 
     def add(self, finding: Finding) -> None:
         self._faults[finding.fault] += 1
@@ -111,12 +111,13 @@ class _Report:
         counts = ", ".join(f"{count:,} {fault.value}" for fault, count in sorted(self._faults.items()))
         self._console.print(f"{self._looked_at()}: {counts}")
         if self._command.mend:
-            self._console.print(f"mended; {self._requeued:,} items are computed again")
+            self._console.print(f"mended; to be computed again: {_number(self._requeued, 'item')}")
         else:
             self._console.print("--mend computes missing and damaged ones again, and deletes stray objects")
 
     def _looked_at(self) -> str:
-        return f"{self._looked[Looked.EMBEDDINGS]:,} embeddings and {self._looked[Looked.OBJECTS]:,} objects looked at"
+        embeddings = _number(self._looked[Looked.EMBEDDINGS], "embedding")
+        return f"{embeddings} and {_number(self._looked[Looked.OBJECTS], 'object')} looked at"
 
 
 def _as_json(finding: Finding) -> dict[str, object]:
@@ -132,10 +133,10 @@ def _as_json(finding: Finding) -> dict[str, object]:
 def _table(findings: list[Finding]) -> Table:
     table = Table(show_edge=False, pad_edge=False)
     table.add_column("fault")
+    table.add_column("")
     table.add_column("object", overflow="fold")
-    table.add_column("", overflow="fold")
     for finding in findings:
-        table.add_row(f"[red]{finding.fault.value}[/]", escape(finding.object_key), _meaning(finding))
+        table.add_row(f"[red]{finding.fault.value}[/]", _meaning(finding), escape(finding.object_key))
     return table
 
 
@@ -150,4 +151,8 @@ def _meaning(finding: Finding) -> str:
         case Fault.DAMAGED, False:
             return "it is not what was stored"
         case _:
-            return f"{finding.requeued:,} items are computed again"
+            return f"{_number(finding.requeued, 'item')} to be computed again"
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -17,7 +17,8 @@ from typing import Any
 
 from glm4v_client.states import MediaKind
 from worker import wire
-from worker.errors import DecoderCrashed, DecodeTimeout, error_from_code
+from worker.error_codes import error_from_code
+from worker.errors import DecoderCrashed, DecodeTimeout
 
 #: Seconds between two looks at whether anybody still wants the item.
 _GLANCE = 0.2

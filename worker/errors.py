@@ -388,18 +388,3 @@ class WorkerStopping(Interrupted):
     """The worker is stopping and gives the item back."""
 
     code = "worker_stopping"
-
-
-def error_from_code(code: str, message: str | None = None) -> EmbedError:
-    """Rebuild an error that crossed a process as its code and message.
-
-    Raises:
-        ValueError: no error has this code.
-    """
-    pending = [EmbedError]
-    while pending:
-        kind = pending.pop()
-        if kind.code == code:
-            return kind(message)
-        pending.extend(kind.__subclasses__())
-    raise ValueError(f"no error has the code {code!r}")

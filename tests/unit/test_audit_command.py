@@ -77,7 +77,7 @@ def test_what_is_mended_is_a_success_and_found_no_more(
 ) -> None:
     damaged(folder)
     assert run_audit(folder, mend=True) == SUCCESS
-    assert "2 items are computed again" in capsys.readouterr().err
+    assert "to be computed again: 2 items" in capsys.readouterr().err
     assert run_audit(folder) == SUCCESS
 
 

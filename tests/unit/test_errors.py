@@ -7,7 +7,8 @@ import re
 import pytest
 
 from worker import errors
-from worker.errors import EmbedError, Interrupted, NotFound, PermanentError, TransientError, error_from_code
+from worker.error_codes import error_from_code
+from worker.errors import EmbedError, Interrupted, NotFound, PermanentError, TransientError
 
 KINDS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, EmbedError)]
 BRANCHES = [EmbedError, TransientError, PermanentError, Interrupted]
