@@ -14,6 +14,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two heartbeats, at least; a worker is taken for dead after a minute.
 _PAUSE_SECONDS = 4.0
+#: Seconds for a heartbeat under way when the worker stops.
+_LEAVE_SECONDS = 2.0
 
 
 class Presence:
@@ -25,13 +27,15 @@ class Presence:
         self._due_at = self._begun
         self._finished = 0
         self._tokens = 0
-        self._lock = threading.Lock()
-        self._is_known = False
+        # Two locks: a database that hangs must not hold up the items that are counted.
+        self._counting = threading.Lock()
+        self._speaking = threading.Lock()
+        self._is_heard = False
         self._has_left = False
 
     def observe(self, outcome: Outcome) -> None:
         """Count an outcome that was recorded."""
-        with self._lock:
+        with self._counting:
             self._finished += isinstance(outcome, Succeeded | Failed)
             self._tokens += outcome.embedding.num_tokens if isinstance(outcome, Succeeded) else 0
 
@@ -41,23 +45,27 @@ class Presence:
         Raises:
             TransientError: the database did not answer.
         """
-        with self._lock:
+        with self._speaking:
             if self._has_left or time.monotonic() < self._due_at:
                 return
+            self._is_heard = False
             self._runtime.repository.heartbeat(self._heartbeat())
-            self._is_known = True
+            self._is_heard = True
             self._due_at = time.monotonic() + _PAUSE_SECONDS
 
     def leave(self) -> None:
         """Take the row away: a worker that stops in order is not to be looked for."""
-        with self._lock:
-            self._has_left = True
-            if not self._is_known:
-                return
-            try:
+        self._has_left = True
+        # A database that did not answer the last heartbeat is not waited for: there are items to be given back.
+        if not self._speaking.acquire(timeout=_LEAVE_SECONDS):
+            return
+        try:
+            if self._is_heard:
                 self._runtime.repository.remove_worker(self._runtime.name)
-            except TransientError as error:
-                log.warning("this worker is shown for another day: %s", error.message)
+        except TransientError as error:
+            log.warning("this worker is shown for another day: %s", error.message)
+        finally:
+            self._speaking.release()
 
     def _heartbeat(self) -> Heartbeat:
         settings = self._runtime.settings
