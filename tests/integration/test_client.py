@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,18 +66,23 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService
     worker.start()
     port = free_port()
     try:
-        with subprocess.Popen(
-            [sys.executable, "-m", "uvicorn", "api.main:app", "--port", str(port), "--log-level", "warning"],
-            env={**os.environ, **environment(folder)},
-        ) as server:
-            try:
-                url = f"http://127.0.0.1:{port}"
-                wait_until_ready(url, server)
-                yield RunningService(url, port)
-            finally:
-                server.terminate()
+        with api(folder, port) as url:
+            yield RunningService(url, port)
     finally:
         worker.stop()
+
+
+@contextmanager
+def api(folder: OutputFolder, port: int) -> Iterator[str]:
+    """The API in a process of its own, until the block ends; gives its URL."""
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "uvicorn", "api.main:app", "--port", str(port), "--log-level", "warning"]
+    with subprocess.Popen(command, env={**os.environ, **environment(folder)}) as server:
+        try:
+            wait_until_ready(url, server)
+            yield url
+        finally:
+            server.terminate()
 
 
 def environment(folder: OutputFolder) -> dict[str, str]:
@@ -254,6 +260,21 @@ def test_over_a_line_that_loses_answers_all_arrives_once(
     finally:
         line.close()
     assert line.broken > 10
+
+
+def test_watching_outlives_a_restart_of_the_service(face: str, tmp_path: Path):
+    folder, port = OutputFolder(tmp_path), free_port()
+    migrate(folder.database_url)
+    with api(folder, port) as url:
+        clients = connected(face, url)
+        job = next(clients).submit(["s3://media/a.jpg"])
+        watched = job.watch()
+        assert next(watched).state is JobState.QUEUED
+    with api(folder, port):
+        with EmbeddingClient(url, api_key="first-key") as other:
+            other.job(job.id).cancel()
+        assert [progress.state for progress in watched][-1] is JobState.CANCELLED
+        assert list(clients) == []
 
 
 def test_jobs_are_listed_by_label_and_state(client: Any, face: str, photos: list[Path]):
