@@ -20,6 +20,7 @@ def modules_after(statement: str) -> set[str]:
 @pytest.mark.parametrize(
     "module",
     [
+        "api.application",
         "glm4v_core.config",
         "glm4v_core.image_reading",
         "worker.celery",
