@@ -30,6 +30,7 @@ SPECIAL = [
 ]
 VOCABULARY = {token: number for number, token in enumerate([*SPECIAL, *map(chr, range(32, 127))])}
 VISION = {"depth": 2, "hidden_size": 64, "num_heads": 2, "out_hidden_size": 64, "intermediate_size": 96}
+MERGERS = {"Glm5Next": {"projection_intermediate_size": 96}}
 ROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3], "partial_rotary_factor": 1.0}
 TEXT = {
     "vocab_size": len(VOCABULARY),
@@ -51,6 +52,28 @@ EXPERTS = {
     "n_shared_experts": 1,
     "first_k_dense_replace": 1,
 }
+# Linear attention in three layers of four, latent attention in the fourth, and no rotation at all.
+LATENT = {
+    "num_hidden_layers": 4,
+    "num_key_value_heads": 4,
+    "q_lora_rank": 16,
+    "kv_lora_rank": 16,
+    "qk_nope_head_dim": 16,
+    "v_head_dim": 16,
+    "moe_intermediate_size": 32,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "linear_head_dim": 16,
+    "linear_num_heads": 4,
+    "index_head_dim": 16,
+    "index_n_heads": 2,
+    "hc_mult": 2,
+}
+TEXTS = {
+    "Glm4vMoe": TEXT | EXPERTS,
+    "Glm5Next": {key: value for key, value in TEXT.items() if key not in ("rope_parameters", "head_dim")} | LATENT,
+}
+PROCESSORS = {"Glm4v": "Glm4v", "Glm4vMoe": "Glm4v", "Glm46V": "Glm46V", "GlmOcr": "Glm46V", "Glm5Next": "Glm5Next"}
 IDS = {
     f"{name}_token_id": VOCABULARY[token]
     for name, token in {
@@ -76,12 +99,13 @@ class LanguageModel:
 
 @cache
 def language_model(name: str, folder: Path) -> LanguageModel:
-    """Glm4v, Glm4vMoe, Glm46V or GlmOcr; its checkpoint is written to a folder and read back by the pipeline."""
+    """One of `PROCESSORS`; its checkpoint is written to a folder and read back by the pipeline."""
     torch.manual_seed(0)
-    text = TEXT | (EXPERTS if name == "Glm4vMoe" else {})
-    config = getattr(transformers, f"{name}Config")(text_config=text, vision_config=VISION, **IDS)
+    config = getattr(transformers, f"{name}Config")(
+        text_config=TEXTS.get(name, TEXT), vision_config=VISION | MERGERS.get(name, {}), **IDS
+    )
     model = getattr(transformers, f"{name}ForConditionalGeneration")(config).eval()
-    prefix = "Glm4v" if name.startswith("Glm4v") else "Glm46V"
+    prefix = PROCESSORS[name]
     processor = getattr(transformers, f"{prefix}Processor")(
         image_processor=getattr(transformers, f"{prefix}ImageProcessor")(),
         video_processor=getattr(transformers, f"{prefix}VideoProcessor")(),

@@ -45,6 +45,8 @@ def model_inputs(
     items: Sequence[StoredTokens],
     ids: PlaceholderIds,
     attention_mask: Tensor | None = None,
+    *,
+    clips_apart: bool = False,
 ) -> dict[str, Any]:
     """The arguments of `forward` and `generate` in transformers 5.23, in place of pixels.
 
@@ -52,6 +54,7 @@ def model_inputs(
         input_ids: int64 `(batch, length)`, tokenized prompts with a placeholder for each visual token.
         items: in the order of the prompts.
         attention_mask: `(batch, length)`, 0 where a prompt is padded; ones if not given.
+        clips_apart: the model tells clips from pictures, as GLM-5.3-Flash alone does.
 
     Returns:
         `input_ids`, `attention_mask`, `mm_token_type_ids` (all int64 `(batch, length)`), `image_grid_thw` and
@@ -68,7 +71,7 @@ def model_inputs(
         "attention_mask": torch.ones_like(input_ids) if attention_mask is None else attention_mask,
         "mm_token_type_ids": types,
         **_grids(items, input_ids.device),
-        "mm_encoder_outputs": _encoder_outputs(types, items),
+        "mm_encoder_outputs": _encoder_outputs_apart(types, items) if clips_apart else _encoder_outputs(types, items),
     }
 
 
@@ -153,11 +156,23 @@ def _encoder_outputs(types: Tensor, items: Sequence[StoredTokens]) -> dict[str, 
     prompt, which takes several pictures out of order, and find no placeholder of a clip. One tensor for each prompt, in
     the order of its placeholders, is right in every case.
     """
-    if not items:
-        return {}
-    tokens = torch.cat([item.embeddings.to(types.device) for item in items])
-    prompts = tokens.split((types != _TEXT).sum(-1).tolist())
-    return {"image": Features(pooler_output=tuple(prompt for prompt in prompts if len(prompt)))}
+    return {"image": _prompt_by_prompt(types != _TEXT, items)} if items else {}
+
+
+def _encoder_outputs_apart(types: Tensor, items: Sequence[StoredTokens]) -> dict[str, Features]:
+    pictures, clips = ([item for item in items if item.is_video == is_video] for is_video in (False, True))
+    outputs = {}
+    if pictures:
+        outputs["image"] = _prompt_by_prompt(types == _IMAGE, pictures)
+    if clips:
+        outputs["video"] = _prompt_by_prompt(types == _VIDEO, clips)
+    return outputs
+
+
+def _prompt_by_prompt(places: Tensor, items: Sequence[StoredTokens]) -> Features:
+    tokens = torch.cat([item.embeddings.to(places.device) for item in items])
+    prompts = tokens.split(places.sum(-1).tolist())
+    return Features(pooler_output=tuple(prompt for prompt in prompts if len(prompt)))
 
 
 def _check_places(types: Tensor, items: Sequence[StoredTokens]) -> None:

@@ -22,6 +22,7 @@ CHECKPOINTS = {
     "zai-org/GLM-4.1V-9B-Thinking": "Glm4v",
     "zai-org/GLM-4.5V": "Glm4vMoe",
     "glm46v": "Glm46V",
+    "zai-org/GLM-5.3-Flash": "Glm5Next",
 }
 
 

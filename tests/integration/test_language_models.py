@@ -57,11 +57,13 @@ def from_pixels(language: LanguageModel, media: list[Medium]) -> dict[str, Any]:
     )
 
 
-def from_tokens(language: LanguageModel, media: list[Medium], folder: Path) -> dict[str, Any]:
+def from_tokens(
+    language: LanguageModel, media: list[Medium], folder: Path, *, clips_apart: bool = False
+) -> dict[str, Any]:
     items = stored(language.pipeline, media, folder)
     text = fill_prompt(template(media), items, language.seconds)
     input_ids = tokenizer()(text, return_tensors="pt").input_ids
-    return model_inputs(input_ids, items, PlaceholderIds.of(tokenizer()))
+    return model_inputs(input_ids, items, PlaceholderIds.of(tokenizer()), clips_apart=clips_apart)
 
 
 @torch.no_grad()
@@ -83,6 +85,23 @@ def test_stored_tokens_answer_as_pixels_do(language: LanguageModel, name: str, t
     for key in theirs.keys() & ours.keys():
         assert torch.equal(ours[key], theirs[key]), key
     assert theirs.keys() - ours.keys() <= {"pixel_values", "pixel_values_videos"}
+    assert_equal_answers(language, ours, theirs)
+
+
+@pytest.mark.parametrize("name", [*MEDIA, "a mix"])
+def test_glm_5_3_flash_answers_from_stored_tokens_as_from_pixels(
+    name: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The one model that tells clips from pictures by itself: its own pixels may be mixed."""
+    language = language_model("Glm5Next", tmp_path_factory.getbasetemp())
+    media = MEDIA.get(name, MIX)
+
+    ours = from_tokens(language, media, tmp_path, clips_apart=True)
+
+    theirs = from_pixels(language, media)
+    assert torch.equal(ours["input_ids"], theirs["input_ids"])
+    grids = {f"{kind}_grid_thw" for kind in ours["mm_encoder_outputs"]}
+    assert grids == {key for key in theirs if key.endswith("_grid_thw")}
     assert_equal_answers(language, ours, theirs)
 
 
