@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any
 
 import httpx
 
-from glm4v_client.network import Argument, Result, http_errors
+from glm4v_client.crew import Crew, Result
+from glm4v_client.network import http_errors
 
 
 class AsyncNetwork:
@@ -38,33 +40,32 @@ class AsyncNetwork:
     async def run(self, function: Callable[[], Result]) -> Result:
         return await asyncio.to_thread(function)
 
-    async def each(
-        self,
-        function: Callable[[Argument], Awaitable[Result]],
-        arguments: AsyncIterator[Argument],
-        *,
-        concurrency: int,
-    ) -> AsyncGenerator[Result, None]:
-        running: set[asyncio.Task[Result]] = set()
-        try:
-            async for argument in arguments:
-                running.add(asyncio.create_task(_call(function, argument)))
-                while len(running) >= concurrency:
-                    done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                    for task in done:
-                        yield task.result()
-            while running:
-                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    yield task.result()
-        finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+    def crew(self) -> Crew:
+        return _Tasks()
 
     async def end(self) -> None:
         await self.http.aclose()
 
 
-async def _call(function: Callable[[Argument], Awaitable[Result]], argument: Argument) -> Result:
-    return await function(argument)
+class _Tasks:
+    """A crew of tasks."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Future[Any]] = set()
+
+    def begin(self, work: Callable[[], Awaitable[Any]]) -> None:
+        self._tasks.add(asyncio.ensure_future(work()))
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    async def take(self) -> Any:
+        ended, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        task = ended.pop()
+        self._tasks.remove(task)
+        return task.result()
+
+    async def disband(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

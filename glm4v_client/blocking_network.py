@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any
 
 import httpx
 
 from glm4v_client.blocking import complete
-from glm4v_client.network import Argument, Result, http_errors
+from glm4v_client.crew import Crew, Result
+from glm4v_client.network import http_errors
+
+#: More at once than this wait for one another.
+_MOST_THREADS = 256
 
 
 class BlockingNetwork:
@@ -47,37 +52,42 @@ class BlockingNetwork:
     async def run(self, function: Callable[[], Result]) -> Result:
         return function()
 
-    async def each(
-        self,
-        function: Callable[[Argument], Awaitable[Result]],
-        arguments: AsyncIterator[Argument],
-        *,
-        concurrency: int,
-    ) -> AsyncGenerator[Result, None]:
-        stop = threading.Event()
-        pool = ThreadPoolExecutor(concurrency, "glm4v-client", initializer=self._thread.stopped_by, initargs=(stop,))
-        running: set[Future[Result]] = set()
-        try:
-            async for argument in arguments:
-                running.add(pool.submit(_call, function, argument))
-                while len(running) >= concurrency:
-                    done, running = wait(running, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        yield future.result()
-            while running:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
-        finally:
-            stop.set()
-            pool.shutdown(cancel_futures=True)
+    def crew(self) -> Crew:
+        return _Threads(self._thread)
 
     async def end(self) -> None:
         self.http.close()
 
 
+class _Threads:
+    """A crew of threads, one for each work that is under way."""
+
+    def __init__(self, thread: _Thread) -> None:
+        self._stop = threading.Event()
+        # It has no more threads than works were ever under way at once.
+        self._pool = ThreadPoolExecutor(
+            _MOST_THREADS, "glm4v-client", initializer=thread.stopped_by, initargs=(self._stop,)
+        )
+        self._futures: set[Future[Any]] = set()
+
+    def begin(self, work: Callable[[], Awaitable[Any]]) -> None:
+        self._futures.add(self._pool.submit(lambda: complete(work())))
+
+    def __len__(self) -> int:
+        return len(self._futures)
+
+    async def take(self) -> Any:
+        ended = next(iter(wait(self._futures, return_when=FIRST_COMPLETED).done))
+        self._futures.remove(ended)
+        return ended.result()
+
+    async def disband(self) -> None:
+        self._stop.set()
+        self._pool.shutdown(cancel_futures=True)
+
+
 class _Thread(threading.local):
-    """What tells a thread of `each` that nobody waits for it any more."""
+    """What tells a thread of a crew that nobody waits for it any more."""
 
     stop: threading.Event | None = None
 
@@ -90,8 +100,4 @@ class _Thread(threading.local):
 
 
 class _Abandoned(BaseException):
-    """Ends a thread of `each` after the call that wanted its result; nobody sees it."""
-
-
-def _call(function: Callable[[Argument], Awaitable[Result]], argument: Argument) -> Result:
-    return complete(function(argument))
+    """Ends a thread of a crew after the call that wanted its result; nobody sees it."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from uuid import UUID
 
 from glm4v_client.artefact import read_artefact_header
+from glm4v_client.crew import each
 from glm4v_client.errors import ClientError, InvalidArgument
 from glm4v_client.fetching import fetch
 from glm4v_client.records import Embedding, Item, Page
@@ -90,7 +91,7 @@ async def download(
     summary = DownloadSummary(directory=directory)
     with _locked(directory):
         items = service.pages(f"/v1/jobs/{job_id}/items", Page[Item])
-        async with aclosing(service.network.each(one, items, concurrency=concurrency)) as downloads:
+        async with aclosing(each(service.network.crew(), one, items, concurrency=concurrency)) as downloads:
             async for done in downloads:
                 summary.count(done)
                 if on_file is not None:

@@ -7,16 +7,14 @@ at the first step (`glm4v_client.blocking.complete`) and need no loop.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import httpx
 
+from glm4v_client.crew import Crew, Result
 from glm4v_client.errors import ServiceTimeout, ServiceUnreachable, UnexpectedAnswer
-
-Argument = TypeVar("Argument")
-Result = TypeVar("Result")
 
 #: Raised before the first byte of a request has left.
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
@@ -60,17 +58,8 @@ class Network(Protocol):
         """Call what may wait for a disk."""
         ...
 
-    def each(
-        self,
-        function: Callable[[Argument], Awaitable[Result]],
-        arguments: AsyncIterator[Argument],
-        *,
-        concurrency: int,
-    ) -> AsyncGenerator[Result, None]:
-        """Results of `function`, at most `concurrency` calls at once, in the order in which they end.
-
-        When one raises, or nobody wants more, the others are stopped and waited for.
-        """
+    def crew(self) -> Crew:
+        """For what `glm4v_client.crew.each` does at once; good for one use."""
         ...
 
     async def end(self) -> None:

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from glm4v_client.crew import each
 from glm4v_client.errors import ClientError, InvalidArgument, ServiceError, ServiceFailed
 from glm4v_client.file_body import FileBody
 from glm4v_client.options import EmbedOptions
@@ -134,11 +135,11 @@ async def _uploads(service: Service, paths: Iterable[Path]) -> AsyncIterator[tup
     async def one(path: Path) -> tuple[Path, Upload]:
         return path, await upload(service, path)
 
-    async for done in service.network.each(one, _each(paths), concurrency=_UPLOADS):
+    async for done in each(service.network.crew(), one, _one_by_one(paths), concurrency=_UPLOADS):
         yield done
 
 
-async def _each(paths: Iterable[Path]) -> AsyncIterator[Path]:
+async def _one_by_one(paths: Iterable[Path]) -> AsyncIterator[Path]:
     for path in paths:
         yield path
 
