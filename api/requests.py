@@ -60,7 +60,6 @@ class Requests:
             await exchange.refuse(problem, receive)
         except Exception:
             log.exception("%s %s failed", exchange.scope["method"], exchange.route)
-            exchange.status = exchange.status or 500
             if exchange.is_started:
                 # Half an answer cannot be taken back: the connection ends, so that its client knows.
                 raise
