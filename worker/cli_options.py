@@ -67,6 +67,13 @@ def _complete_jobs(context: typer.Context, incomplete: str) -> Iterator[tuple[st
         return
 
 
+def _job_id(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no job's id: `glm4v status` lists them") from error
+
+
 def _complete_codes(incomplete: str) -> list[str]:
     """Codes that an item can fail with."""
     from worker.errors import PermanentError, TransientError
@@ -135,11 +142,16 @@ ApiKey = Annotated[
     ),
 ]
 JobId = Annotated[
-    UUID, typer.Argument(metavar="JOB", help="The job's id.", autocompletion=_complete_jobs, show_default=False)
+    UUID,
+    typer.Argument(
+        metavar="JOB", help="The job's id.", parser=_job_id, autocompletion=_complete_jobs, show_default=False
+    ),
 ]
 OptionalJobId = Annotated[
     UUID | None,
-    typer.Argument(metavar="JOB", help="The job's id.", autocompletion=_complete_jobs, show_default=False),
+    typer.Argument(
+        metavar="JOB", help="The job's id.", parser=_job_id, autocompletion=_complete_jobs, show_default=False
+    ),
 ]
 Code = Annotated[
     str | None,
