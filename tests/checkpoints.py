@@ -15,9 +15,11 @@ from tests.reference import random_tower
 SHARDS = [f"model-0000{number}-of-00003.safetensors" for number in (1, 2, 3)]
 
 
-def write_checkpoint(folder: Path) -> Path:
+SMALL = Glm4vVisionConfig(depth=2, hidden_size=64, num_heads=2, out_hidden_size=96, intermediate_size=128)
+
+
+def write_checkpoint(folder: Path, config: Glm4vVisionConfig = SMALL) -> Path:
     """A sharded model whose tower lies in two of three shards, in two dtypes, among the language model's tensors."""
-    config = Glm4vVisionConfig(depth=2, hidden_size=64, num_heads=2, out_hidden_size=96, intermediate_size=128)
     visual = [
         (f"model.visual.{name}", tensor.bfloat16() if tensor.ndim > 1 else tensor)
         for name, tensor in random_tower(config).state_dict().items()

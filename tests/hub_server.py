@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -67,8 +68,8 @@ class HubServer:
         self.trouble = Trouble()
         self.asked: list[Asked] = []
         self._lock = threading.Lock()
-        self._hub = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self, by_storage=False))
-        self._storage = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self, by_storage=True))
+        self._hub = _Server(("127.0.0.1", 0), _handler(self, by_storage=False))
+        self._storage = _Server(("127.0.0.1", 0), _handler(self, by_storage=True))
         self.url = f"http://127.0.0.1:{self._hub.server_port}"
         self.storage_url = f"http://127.0.0.1:{self._storage.server_port}"
 
@@ -113,6 +114,13 @@ class HubServer:
         return json.dumps(
             {"id": self.name, "sha": self.commit, "siblings": files, "private": False, "tags": []}
         ).encode()
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that gives up hangs up; anything else is this server's own fault."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 def _handler(hub: HubServer, *, by_storage: bool) -> type[BaseHTTPRequestHandler]:

@@ -12,6 +12,7 @@ import pytest
 from safetensors import safe_open
 
 from glm4v_core import GLM4VEmbeddingPipeline, Glm4vVisionConfig
+from glm4v_core.config import Tower
 from glm4v_core.fetched import FetchedTowers
 from glm4v_core.patience import Patience
 from glm4v_core.tower_fetch import extract_tower, fetch_tower
@@ -183,6 +184,18 @@ def test_names_revisions_and_full_disks_are_told_in_one_sentence(
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10})())
     with pytest.raises(CheckpointError, match=r"GiB free and needs .*: free some space"):
         fetch_tower(NAME, endpoint=hub.url, out=tmp_path / "tower")
+
+
+@pytest.mark.parametrize("model_type", ["glm_ocr_vision", "glm5_next_vision"])
+def test_the_familys_other_towers_are_fetched_too(tmp_path: Path, model_type: Tower) -> None:
+    sizes = {"depth": 1, "hidden_size": 64, "num_heads": 2, "out_hidden_size": 96, "intermediate_size": 128}
+    if model_type == "glm5_next_vision":
+        sizes["projection_intermediate_size"] = 160
+    (tmp_path / "full").mkdir()
+    full = write_checkpoint(tmp_path / "full", Glm4vVisionConfig(model_type=model_type, attention_bias=True, **sizes))
+    with HubServer(NAME, full) as hub:
+        fetch_tower(NAME, endpoint=hub.url, out=tmp_path / "tower")
+    assert_same_tower(tmp_path / "tower", full)
 
 
 def test_gated_models_and_portals_are_told_apart(hub: HubServer, tmp_path: Path) -> None:
