@@ -139,5 +139,8 @@ function announce() {
   announcedAt = performance.now();
 }
 
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") content.querySelector(".asked[open]")?.removeAttribute("open");
+});
 document.addEventListener("visibilitychange", () => (document.hidden ? rest() : refresh()));
 follow();

@@ -216,6 +216,9 @@ def test_a_job_is_cancelled_by_keyboard_after_a_question(site: RunningSite, open
     tab_to(page, "Cancel…")
     page.keyboard.press("Enter")
     expect(page.get_by_role("button", name="Yes, cancel")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="Yes, cancel")).to_be_hidden()
+    page.keyboard.press("Enter")
     assert site.repository.get_job(job.id).progress.state is JobState.QUEUED
     tab_to(page, "Yes, cancel")
     page.keyboard.press("Enter")
