@@ -14,6 +14,7 @@ import pytest
 import yaml
 from prometheus_client import generate_latest
 
+from api.metrics import ApiMetrics
 from tests.conftest import REPOSITORY
 from worker.engine import EngineStatistics
 from worker.metrics import Metrics
@@ -43,11 +44,11 @@ def expressions() -> list[str]:
 
 @pytest.fixture(scope="module")
 def series() -> set[str]:
-    """Every series of a worker's page."""
+    """Every series of a worker's page and of the API's."""
     metrics = Metrics()
     metrics.watch_engine(EngineStatistics)
     metrics.watch("glm4v_items_held", "as worker.service names it", lambda: 0)
-    page = generate_latest(metrics.registry).decode()
+    page = (generate_latest(metrics.registry) + ApiMetrics().page()).decode()
     kinds = dict(re.findall(r"^# TYPE (\w+) (\w+)", page, re.MULTILINE))
     return {name + ("_bucket" if kind == "histogram" else "") for name, kind in kinds.items()}
 
