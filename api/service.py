@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Protocol
 
+from kombu.exceptions import OperationalError
+
 from api.announcing import Announcer
 from api.fetching import open_preview_fetcher
 from api.late_storage import LateStorage
@@ -132,7 +134,7 @@ def check_broker(app: EmbedApp) -> None:
         try:
             connection.ensure_connection(max_retries=1, timeout=app.settings.broker_timeout_seconds)
             connection.default_channel.client.ping()
-        except (*connection.connection_errors, *connection.channel_errors, connection.OperationalError) as error:
+        except (OperationalError, *connection.connection_errors, *connection.channel_errors) as error:
             raise BrokerUnavailable from error
 
 
