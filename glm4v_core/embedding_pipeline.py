@@ -64,8 +64,8 @@ class GLM4VEmbeddingPipeline(nn.Module):
     ) -> Self:
         """Load a checkpoint's tower and processors from a directory or from the hub.
 
-        Only the tensors under `model.visual.` (or `visual.`) are read, and of a hub model only the shards that hold
-        them are downloaded.
+        Only the tensors under `model.visual.` (or `visual.`) are read, and of a hub model only their bytes are
+        downloaded.
 
         Args:
             name: directory or hub id, such as "zai-org/GLM-4.1V-9B-Thinking".

@@ -51,7 +51,7 @@ class DirectoryShards:
     """A checkpoint in a directory of this machine."""
 
     def __init__(self, directory: Path) -> None:
-        self.origin = str(directory)
+        self.origin = str(directory.resolve())
         self._directory = directory
 
     def has(self, file: str) -> bool:

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 
 from glm4v_core.config import Glm4vVisionConfig
 from glm4v_core.fetched import FetchedTowers
@@ -65,10 +66,8 @@ def fetch_tower(
     patience, towers = patience or Patience(), towers or FetchedTowers()
     with closing(HubModel(name, revision, endpoint=endpoint, token=token, patience=patience)) as model:
         directory = out or towers.directory(name, model.commit)
-        if not (directory / WEIGHTS_NAME).is_file():
+        if not _is_done(directory, model):
             _Fetch(model, directory, progress, patience).run()
-        elif out is not None:
-            raise CheckpointError(f"{out} has a {WEIGHTS_NAME} already: choose another directory, or remove it")
     if out is None:
         towers.note(name, revision, model.commit)
     return directory
@@ -78,12 +77,27 @@ def extract_tower(checkpoint: Path, out: Path, *, progress: Progress = _ignore) 
     """Copy the tower out of a full checkpoint's directory into a new one.
 
     Raises:
-        CheckpointError: it holds no tower, or `out` has weights already.
+        CheckpointError: it holds no tower, or `out` has other weights already.
     """
-    if (out / WEIGHTS_NAME).is_file():
-        raise CheckpointError(f"{out} has a {WEIGHTS_NAME} already: choose another directory, or remove it")
-    _Fetch(DirectoryShards(checkpoint), out, progress, Patience()).run()
+    shards = DirectoryShards(checkpoint)
+    if not _is_done(out, shards):
+        _Fetch(shards, out, progress, Patience()).run()
     return out
+
+
+def _is_done(directory: Path, shards: Shards) -> bool:
+    """Whether an earlier call has made this very checkpoint; raises CheckpointError when something else lies there."""
+    file = directory / WEIGHTS_NAME
+    if not file.is_file():
+        return False
+    with safe_open(file, framework="pt") as weights:
+        origin = (weights.metadata() or {}).get("origin")
+    if origin != shards.origin:
+        raise CheckpointError(
+            f"{directory} has another {WEIGHTS_NAME} already, from {origin or 'elsewhere'}:"
+            " choose another directory, or remove it"
+        )
+    return True
 
 
 class _Fetch:

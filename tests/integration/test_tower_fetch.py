@@ -245,7 +245,15 @@ def test_the_tower_is_taken_out_of_a_full_checkpoint_on_this_machine(checkpoint:
 
     assert_same_tower(out, checkpoint)
     with safe_open(out / "model.safetensors", "pt") as file:
-        assert file.metadata() == {"format": "pt", "origin": str(checkpoint)}
+        assert file.metadata() == {"format": "pt", "origin": str(checkpoint.resolve())}
         assert {name.split(".")[1] for name in file.keys()} == {"visual"}  # noqa: SIM118 - no mapping
-    with pytest.raises(CheckpointError, match="already"):
+    assert extract_tower(checkpoint, out) == out
+
+
+def test_other_weights_are_never_overwritten(hub: HubServer, checkpoint: Path, tmp_path: Path) -> None:
+    out = fetch_tower(NAME, endpoint=hub.url, out=tmp_path / "tower")
+    requests = len(hub.asked)
+    assert fetch_tower(NAME, endpoint=hub.url, out=out) == out
+    assert len(hub.asked) == requests
+    with pytest.raises(CheckpointError, match=rf"from {NAME}@{hub.commit}: choose another directory"):
         extract_tower(checkpoint, out)
