@@ -67,20 +67,20 @@ def jobs_table(jobs: Iterable[Job]) -> Table:
     """A row for each job."""
     table = Table(show_edge=False, pad_edge=False)
     table.add_column("job", no_wrap=True)
-    table.add_column("state")
-    table.add_column("done", justify="right")
-    table.add_column("failed", justify="right")
-    table.add_column("tokens", justify="right")
-    table.add_column("left", justify="right")
+    table.add_column("state", no_wrap=True)
+    table.add_column("done", justify="right", no_wrap=True)
+    table.add_column("failed", justify="right", no_wrap=True)
+    table.add_column("left", justify="right", no_wrap=True)
     table.add_column("created", no_wrap=True)
     table.add_column("model", overflow="fold")
     table.add_column("labels", overflow="fold")
     for job in jobs:
         failed = f"[red]{job.counts.failed:,}[/]" if job.counts.failed else "0"
+        created = job.created_at.astimezone().strftime("%m-%d %H:%M")
+        left = _duration(job.seconds_left)
         table.add_row(
-            str(job.id), _coloured(job.state), _done(job.counts), failed, f"{job.tokens:,}",
-            _duration(job.seconds_left), _moment(job.created_at), escape(job.model), _labels(job),
-        )  # fmt: skip
+            str(job.id), _coloured(job.state), _done(job.counts), failed, left, created, escape(job.model), _labels(job)
+        )
     return table
 
 
