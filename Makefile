@@ -38,7 +38,7 @@ up: ## Build and start the whole service with Docker, and wait until it is healt
 	@deploy/await-healthy $(COMPOSE)
 
 down: ## Stop it; what it stored stays in its volumes
-	@$(COMPOSE) down
+	@$(COMPOSE) --profile monitoring down --remove-orphans
 
 smoke: $(VENV)/installed ## Submit sample media to it, wait, load the results and print them
 	@set -a; . ./.env; GLM4V_URL="http://$$API_ADDRESS:$$API_PORT"; $(BIN)/python examples/smoke.py $(MEDIA)
