@@ -59,7 +59,7 @@ def _export(
 
 def _report(summary: ExportSummary) -> list[str]:
     size, directory = decimal(summary.byte_size), escape(str(summary.directory))
-    lines = [f"{summary.items:,} items ({size}) in {len(summary.shards):,} shards, in {directory}"]
+    lines = [f"{summary.items:,} items ({size}), shards: {len(summary.shards):,}, in {directory}"]
     if summary.without_embedding:
         reasons = ", ".join(f"{escape(reason)} {count:,}" for reason, count in summary.without_embedding.most_common())
         lines.append(f"{summary.without_embedding.total():,} without tokens: {reasons}")
