@@ -43,7 +43,8 @@ class Caller:
         return item
 
 
-def _caller(request: Request) -> Caller:
+async def _caller(request: Request) -> Caller:
+    # A coroutine, which waits for nothing: a function would be given a thread for it.
     return Caller(service=request.app.state.service, owner=request.state.owner)
 
 
