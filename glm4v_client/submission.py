@@ -128,7 +128,9 @@ async def upload(service: Service, path: Path) -> Upload:
         OSError: the file cannot be read.
     """
     body = FileBody(path)
-    return await service.call("POST", "/v1/uploads", Upload, params={"name": path.name}, body=body)
+    # A file's name need not be text; it is kept for people to read.
+    name = os.fsencode(path.name).decode(errors="replace")
+    return await service.call("POST", "/v1/uploads", Upload, params={"name": name}, body=body)
 
 
 async def _uploads(service: Service, paths: Iterable[Path]) -> AsyncIterator[tuple[Path, Upload]]:

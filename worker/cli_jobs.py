@@ -27,7 +27,7 @@ from worker.cli_options import (
     OptionalJobId,
     Sources,
     StateOfItem,
-    StoredDtypeName,
+    StoreAs,
     Url,
     all_sources,
     bounds,
@@ -69,10 +69,7 @@ def submit(
     max_pixels: MaxPixels = None,
     fps: Fps = None,
     max_frames: MaxFrames = None,
-    dtype: Annotated[
-        StoredDtypeName | None,
-        typer.Option(help="Number format of the stored tokens.", show_default="the worker's own"),
-    ] = None,
+    store_as: StoreAs = None,
     model: Annotated[
         str | None, typer.Option(metavar="NAME", help="Whose tokens.", show_default="the service's own")
     ] = None,
@@ -91,7 +88,7 @@ def submit(
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
-    options = bounds(min_pixels=min_pixels, max_pixels=max_pixels, fps=fps, max_frames=max_frames, dtype=dtype)
+    options = bounds(min_pixels=min_pixels, max_pixels=max_pixels, fps=fps, max_frames=max_frames, dtype=store_as)
     references = all_sources(sources, from_file)
     labels = dict(pair for text in label or [] if (pair := one_label(text)))
 

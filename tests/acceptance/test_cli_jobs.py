@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -60,6 +61,16 @@ def test_lists_are_read_from_files_and_from_stdin_and_files_are_uploaded(glm4v: 
     sources = [item.source for item in service.only_job.items]
     assert sources[:3] == ["s3://m/a", "s3://m/b", "s3://m/c"]
     assert service.uploads == {sources[3]: b"picture"}
+
+
+def test_a_file_whose_name_is_no_text_is_uploaded(glm4v: Glm4v, service: FakeService) -> None:
+    photo = glm4v.folder / os.fsdecode(b"ph\xf6to [red].png")
+    photo.write_bytes(b"picture")
+
+    code, _, err = glm4v.run("submit", photo.name)
+
+    assert code == 0, err
+    assert list(service.uploads.values()) == [b"picture"]
 
 
 def test_every_command_prints_records_as_json(glm4v: Glm4v, service: FakeService) -> None:
