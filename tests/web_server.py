@@ -25,7 +25,7 @@ def web_server(paths: dict[str, Handler], *, tls: ssl.SSLContext | None = None) 
             else:
                 handler(self)
 
-        do_POST = do_GET
+        do_POST = do_GET  # noqa: N815 - the name that http.server calls
 
         def log_message(self, *_: object) -> None:
             """Nothing: a test reads its own output."""

@@ -18,8 +18,6 @@ SOURCES = ["s3://media/cat.jpg", "s3://media/broken.jpg", "s3://media/dog.jpg"]
 
 @pytest.mark.parametrize("layout", ["webdataset", "parquet"])
 def test_a_jobs_tokens_become_shards_and_what_has_none_is_told(tmp_path: Path, layout: str) -> None:
-    if layout == "parquet":
-        pytest.importorskip("pyarrow")
     with fake_service() as service, EmbeddingClient(service.url) as client:
         job = client.submit(SOURCES)
         job.wait()

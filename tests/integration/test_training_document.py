@@ -26,8 +26,6 @@ SOURCES = [f"s3://media/{number}.jpg" for number in range(8)]
     "ignore::ResourceWarning",
 )
 def test_every_block_runs_and_what_is_read_is_what_was_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("webdataset")
-    pytest.importorskip("pyarrow")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tokens").mkdir()
     for number, source in enumerate(SOURCES):

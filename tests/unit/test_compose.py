@@ -105,7 +105,7 @@ def test_the_servers_are_on_a_network_that_leads_nowhere(services: dict[str, Any
 
 
 def test_migrations_run_when_the_servers_are_healthy_and_before_whoever_needs_them(services: dict[str, Any]) -> None:
-    assert services["migrate"]["depends_on"] == dict.fromkeys(SERVERS, {"condition": "service_healthy"})
+    assert services["migrate"]["depends_on"] == {server: {"condition": "service_healthy"} for server in SERVERS}
     for name in ("api", "worker"):
         assert services[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
 

@@ -15,7 +15,7 @@ import yaml
 from prometheus_client import generate_latest
 
 from api.metrics import ApiMetrics
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, require
 from worker.engine import EngineStatistics
 from worker.metrics import Metrics
 
@@ -74,8 +74,7 @@ def test_there_is_an_alert_for_each_way_of_standing_still() -> None:
 
 
 def test_each_alert_speaks_when_it_must_and_not_before() -> None:
-    if shutil.which("promtool") is None:
-        pytest.skip("promtool comes with Prometheus, and is not here")
+    require(shutil.which("promtool") is not None, "promtool is not here: apt-get install prometheus")
     rules = Path(__file__).parent / "alerts.test.yml"
     run = subprocess.run(["promtool", "test", "rules", rules], capture_output=True, text=True, timeout=60)
     assert run.returncode == 0, run.stdout + run.stderr

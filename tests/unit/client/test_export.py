@@ -45,7 +45,8 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 # The library leaves its files to be closed by whoever collects the garbage.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 def test_webdataset_reads_every_embedding_with_what_is_known_of_it(job: JobHandle, tmp_path: Path) -> None:
-    webdataset = pytest.importorskip("webdataset")
+    import webdataset
+
     summary = export(job, tmp_path, format="webdataset")
 
     assert (summary.items, summary.without_embedding) == (5, {"corrupt_media": 1})
@@ -59,7 +60,6 @@ def test_webdataset_reads_every_embedding_with_what_is_known_of_it(job: JobHandl
 
 
 def test_parquet_keeps_rows_as_they_are_stored(job: JobHandle, tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
     from glm4v_client.parquet_shard import artefact_of as artefact_of_row
 
     export(job, tmp_path, format="parquet")
@@ -75,7 +75,6 @@ def test_parquet_keeps_rows_as_they_are_stored(job: JobHandle, tmp_path: Path) -
 def test_parquet_keeps_a_clips_times_and_the_scales_of_light_tokens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("pyarrow")
     from glm4v_client import parquet_shard
     from tests.unit.test_restoring import light
 
@@ -93,8 +92,6 @@ def test_parquet_keeps_a_clips_times_and_the_scales_of_light_tokens(
 
 @pytest.mark.parametrize(("format_", "suffix"), [("webdataset", "tar"), ("parquet", "parquet")])
 def test_a_full_shard_is_followed_by_another(job: JobHandle, tmp_path: Path, format_: str, suffix: str) -> None:
-    if format_ == "parquet":
-        pytest.importorskip("pyarrow")
     size = len(artefact_of(SOURCES[0]))
     summary = export(job, tmp_path, format=format_, shard_bytes=2 * size)
 
