@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import anyio.to_thread
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
@@ -15,7 +16,7 @@ from api.auth import Guard
 from api.health import Checks
 from api.limits import BodyLimit
 from api.metrics import ApiMetrics
-from api.openapi import document
+from api.openapi import document, methods_of
 from api.page_errors import ErrorPages
 from api.problems import answer_problem, describe_faults, of_embed_error, of_faults, of_http_error
 from api.requests import Requests
@@ -27,12 +28,18 @@ from worker.job_answer import job_answer
 
 _ABOUT = "Visual tokens for a lot of media: submit references, watch, fetch embeddings. docs/api.md says every field."
 
+#: Threads for what is streamed from and to stores, a megabyte at a time.
+_FILE_THREADS = 16
+
 
 def create_app(service: Service) -> FastAPI:
     """The API and the status page of a service, which is started and closed with the application."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        # More threads than connections would only wait for one; some read files and stores meanwhile.
+        threads = anyio.to_thread.current_default_thread_limiter()
+        threads.total_tokens = service.settings.database_connections + _FILE_THREADS
         service.start()
         try:
             with told_to_stop(app.state.watches.end):
@@ -79,6 +86,9 @@ async def _embed_error(request: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if error.status_code == 405 and (methods := methods_of(request.app, request.url.path)):
+        # The framework names those of one route, and a path may have several.
+        error.headers = {"Allow": ", ".join(methods)}
     return answer_problem(of_http_error(error), request_id=request.state.request_id)
 
 

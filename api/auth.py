@@ -24,6 +24,9 @@ _LOOKS = "/static/"
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
+#: What a proxy adds: behind one, everybody comes from its address.
+_PROXIED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+
 #: The owner of jobs where there are no keys; the embedded run's jobs have the same.
 NOBODY = ""
 
@@ -89,10 +92,11 @@ def require_this_machine(scope: Scope, headers: Headers) -> None:
     """Loopback by address, and by the name that was asked for: a name of another site may lead to 127.0.0.1 too.
 
     Raises:
-        RequestProblem: the client is elsewhere, or was sent here by a name that is not this machine's.
+        RequestProblem: the client is elsewhere, behind a proxy, or was sent here by a name that is not this machine's.
     """
     client = scope.get("client")
-    if client is None or not _is_loopback(client[0]) or not _is_loopback(_host(headers)):
+    is_direct = client is not None and _is_loopback(client[0]) and not any(name in headers for name in _PROXIED)
+    if not is_direct or not _is_loopback(_host(headers)):
         raise RequestProblem(
             403,
             "loopback_only",

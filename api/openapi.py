@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,13 @@ def document(app: FastAPI) -> dict[str, Any]:
                 operation["security"] = [] if path in OPEN_PATHS else [{name: []} for name in _SCHEMES]
         app.openapi_schema = told
     return app.openapi_schema
+
+
+def methods_of(app: FastAPI, path: str) -> list[str]:
+    """The methods that a path takes; none where it is not described."""
+    described = document(app)["paths"].items()
+    found = (methods for template, methods in described if re.fullmatch(re.sub(r"{\w+}", "[^/]+", template), path))
+    return sorted(method.upper() for method in next(found, {}))
 
 
 def text(app: FastAPI) -> str:

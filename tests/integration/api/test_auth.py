@@ -124,6 +124,11 @@ def test_without_keys_other_machines_are_refused_and_told_why(api: ServedApi) ->
     assert [away.get(path).status_code for path in sorted(OPEN)] == [200, 200, 200]
 
 
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "Via", "X-Real-IP", "X-Forwarded-Host"])
+def test_without_keys_nobody_is_served_through_a_proxy(api: ServedApi, header: str) -> None:
+    assert problem_of(api.client.get("/v1/jobs", headers={header: "127.0.0.1"})) == (403, "loopback_only")
+
+
 @pytest.mark.parametrize(
     "headers",
     [

@@ -146,7 +146,8 @@ def test_a_method_or_path_that_there_is_not_is_a_problem_too(api: ServedApi) -> 
     assert problem_of(api.client.get("/v1/nowhere")) == (404, "unknown_path")
     wrong = api.client.put("/v1/jobs")
     assert problem_of(wrong) == (405, "method_not_allowed")
-    assert wrong.headers["allow"]
+    assert wrong.headers["allow"] == "GET, POST"
+    assert api.client.put("/v1/jobs/7").headers["allow"] == "DELETE, GET"
 
 
 def test_a_server_that_cannot_start_says_what_to_set() -> None:
