@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Mapping
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.metrics import ApiMetrics
@@ -58,6 +59,9 @@ class Requests:
             await self._app(exchange.scope, receive, exchange.send)
         except RequestProblem as problem:
             await exchange.refuse(problem, receive)
+        except ClientDisconnect:
+            # Nobody is left to be told.
+            return
         except Exception:
             log.exception("%s %s failed", exchange.scope["method"], exchange.route)
             if exchange.is_started:

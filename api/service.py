@@ -90,30 +90,30 @@ def open_service(settings: Settings, *, announce: Callable[[str], None] | None =
     Raises:
         InvalidSettings: they name no service.
     """
-    held = ExitStack()
-    repository = _open_repository(settings)
-    held.callback(repository.close)
-    storage = LateStorage(lambda: open_storage(settings.store_url, settings))
-    checks: dict[str, Callable[[], None]] = {"database": repository.check, "store": storage.check}
-    beside: list[Companion] = [WebhookSender(repository, settings)]
-    if settings.broker_url is not None:
-        app = EmbedApp(lambda: settings)
-        announcer = Announcer(Dispatcher(app, repository).fill)
-        beside.append(announcer)
-        checks["broker"] = lambda: check_broker(app)
-        announce = announce or announcer.announce
-    return Service(
-        settings=settings,
-        repository=repository,
-        storage=storage,
-        uploads=UploadStore.of(settings, storage),
-        fetcher=held.enter_context(open_preview_fetcher(settings)),
-        announce=announce or _nobody_listens,
-        checks=checks,
-        links=PublicLinks.of(settings),
-        beside=beside,
-        held=held,
-    )
+    with ExitStack() as opening:
+        repository = _open_repository(settings)
+        opening.callback(repository.close)
+        storage = LateStorage(lambda: open_storage(settings.store_url, settings))
+        checks: dict[str, Callable[[], None]] = {"database": repository.check, "store": storage.check}
+        beside: list[Companion] = [WebhookSender(repository, settings)]
+        if settings.broker_url is not None:
+            app = EmbedApp(lambda: settings)
+            announcer = Announcer(Dispatcher(app, repository).fill)
+            beside.append(announcer)
+            checks["broker"] = lambda: check_broker(app)
+            announce = announce or announcer.announce
+        return Service(
+            settings=settings,
+            repository=repository,
+            storage=storage,
+            uploads=UploadStore.of(settings, storage),
+            fetcher=opening.enter_context(open_preview_fetcher(settings)),
+            announce=announce or _nobody_listens,
+            checks=checks,
+            links=PublicLinks.of(settings),
+            beside=beside,
+            held=opening.pop_all(),
+        )
 
 
 def _open_repository(settings: Settings) -> Repository:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,3 +54,22 @@ def test_events_come_as_things_happen_and_a_server_that_stops_ends_them(tmp_path
 
             assert list(lines) == []
         assert process.wait(60) in (0, -signal.SIGTERM)
+
+
+def test_an_upload_whose_client_leaves_is_no_mistake_of_ours_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    counted = 'glm4v_api_requests_total{method="POST",route="/v1/uploads",status="4xx"} 1.0'
+    with api_process(tmp_path) as (process, client):
+        with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as sender:
+            sender.sendall(b"POST /v1/uploads HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000000\r\n\r\n")
+            sender.sendall(b"x" * 3_000_000)
+        deadline = time.monotonic() + 60
+        while counted not in client.get("/metrics").text:
+            assert time.monotonic() < deadline, "the upload is still under way"
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        log = process.stderr.read()
+
+    assert b"Traceback" not in log
+    assert b"POST /v1/uploads 499" in log
+    assert list((tmp_path / ".incoming").iterdir()) == []
+    assert not (tmp_path / "uploads").exists()

@@ -143,6 +143,22 @@ def test_a_webhook_is_shown_and_needs_a_secret(api: ServedApi, tmp_path: Path) -
     assert (job["webhook"]["state"], job["webhook"]["deliveries"]) == ("waiting", [])
 
 
+def test_deliveries_of_a_webhook_are_shown_on_its_job(tmp_path: Path) -> None:
+    # No application runs here, which would deliver by itself.
+    api = ServedApi(tmp_path, webhook_secret="a secret for tests alone")
+    job = api.client.post("/v1/jobs", json={"webhook": "https://example.org/done"}).json()
+    for status, error, retry in ((500, "the receiver answered 500", 0.0), (204, None, None)):
+        (due,) = api.repository.webhooks.claim(lease_seconds=60, limit=1)
+        api.repository.webhooks.record(due, seconds=0.25, status=status, error=error, retry_seconds=retry)
+
+    webhook = api.client.get(f"/v1/jobs/{job['id']}").json()["webhook"]
+
+    assert (webhook["state"], webhook["next_attempt_at"]) == ("delivered", None)
+    shown = [(told["attempt"], told["status"], told["error"], told["seconds"]) for told in webhook["deliveries"]]
+    assert shown == [(2, 204, None, 0.25), (1, 500, "the receiver answered 500", 0.25)]
+    api.service.close()
+
+
 @pytest.mark.parametrize(
     ("body", "place"),
     [
