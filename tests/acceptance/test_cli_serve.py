@@ -12,6 +12,7 @@ import pytest
 from safetensors import safe_open
 
 from tests.glm4v_command import GLM4V, Glm4v, ServeProcess, photos
+from worker.database import migrate
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +113,28 @@ def test_strangers_may_not_use_it_without_a_key(tmp_path: Path) -> None:
     assert (code, out) == (2, "")
     assert "GLM4V_API_KEYS" in err
     assert not (tmp_path / "glm4v-output").exists()
+
+
+def test_with_a_database_set_it_is_the_api_of_a_service_whose_workers_are_elsewhere(tmp_path: Path) -> None:
+    settings = {
+        "GLM4V_DATABASE_URL": f"sqlite:///{tmp_path}/rows.sqlite3",
+        "GLM4V_STORE_URL": f"file://{tmp_path}/objects",
+    }
+    migrate(settings["GLM4V_DATABASE_URL"])
+    commands = Glm4v(tmp_path, **settings)
+    service = ServeProcess(commands)
+    try:
+        glm4v = Glm4v(tmp_path, GLM4V_URL=service.url)
+        (job,) = glm4v.json("submit", "s3://media/cat.jpg")
+        assert glm4v.json("status", job["id"])[0]["counts"]["queued"] == 1
+        assert service.stop() == 128 + signal.SIGTERM
+    finally:
+        service.close()
+    assert not (tmp_path / "glm4v-output").exists()
+
+    code, _, err = commands.run("serve", "--out", "out")
+    assert code == 2
+    assert "has no --out" in err
 
 
 def test_killed_in_the_middle_and_started_again_it_finishes_under_the_same_watch(own_service: ServeProcess) -> None:

@@ -9,19 +9,17 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 from safetensors import safe_open
 
+from tests.glm4v_command import GLM4V, photos, wait_until
 from tests.web_server import body, redirect, web_server
 
-GLM4V = Path(sys.executable).parent / "glm4v"
 KEYS = [
     "source", "kind", "state", "error_code", "error_message",
     "grid_thw", "timestamps", "tokens", "artefact", "seconds",
@@ -68,16 +66,6 @@ class Command:
 @pytest.fixture
 def command(tmp_path: Path) -> Command:
     return Command(tmp_path)
-
-
-def photos(folder: Path, count: int, *, edge: int = 112) -> list[Path]:
-    """Small pictures, no two alike."""
-    folder.mkdir(exist_ok=True)
-    paths = [folder / f"photo-{number:03d}.png" for number in range(count)]
-    for number, path in enumerate(paths):
-        pixels = np.random.default_rng(number).integers(0, 256, (edge, edge, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(path)
-    return paths
 
 
 def wait_for_lines(process: subprocess.Popen[str], count: int) -> list[str]:
@@ -252,13 +240,6 @@ def processes_of(group: int) -> set[int]:
         if int(pgrp) == group and state != "Z":
             found.add(int(stat.parent.name))
     return found
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_killed_it_leaves_no_process_behind(command: Command, media_dir: Path) -> None:
