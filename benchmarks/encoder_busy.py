@@ -16,31 +16,24 @@ import os
 import platform
 import random
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.service_ceiling import make_cluster, make_pictures
+from benchmarks.service_ceiling import make_pictures, service
 from tests.cluster import Cluster
-from tests.servers import S3, Postgres, Valkey, free_port
+from tests.servers import free_port
 
 DELAYS = (0.050, 0.150)
 
 
 def main() -> None:
     arguments = parse_arguments()
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        postgres, valkey, s3 = (kind().start() for kind in (Postgres, Valkey, S3))
-        for server in (postgres, valkey, s3):
-            stack.callback(server.close)
-        cluster = make_cluster(folder, postgres, valkey, s3)
-        stack.callback(cluster.close)
+    with service() as (cluster, _):
         port = free_port()
         cluster.start_workers(
             1,
@@ -49,9 +42,9 @@ def main() -> None:
             GLM4V_TEST_BATCH_SECONDS="0.020",
             GLM4V_TEST_ITEM_SECONDS=str(arguments.item_ms / 1000),
         )
-        sources = stack.enter_context(slow_web_server(folder, arguments.items))
         print_conditions(arguments)
-        report(cluster, sources, port)
+        with slow_web_server(cluster.folder, arguments.items) as sources:
+            report(cluster, sources, port)
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -12,15 +12,12 @@ import argparse
 import os
 import platform
 import sys
-import tempfile
-from contextlib import ExitStack
 from pathlib import Path
 from statistics import median, quantiles
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.service_ceiling import make_cluster, make_pictures, run
-from tests.servers import S3, Postgres, Valkey
+from benchmarks.service_ceiling import make_pictures, run, service
 from worker.records import ItemRecord
 
 STAGES = ("fetch", "lookup", "decode", "encode", "store")
@@ -28,13 +25,8 @@ STAGES = ("fetch", "lookup", "decode", "encode", "store")
 
 def main() -> None:
     arguments = parse_arguments()
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        postgres, valkey, s3 = (kind().start() for kind in (Postgres, Valkey, S3))
-        for server in (postgres, valkey, s3):
-            stack.callback(server.close)
-        cluster = make_cluster(folder, postgres, valkey, s3)
-        stack.callback(cluster.close)
+    with service() as (cluster, _):
+        folder = cluster.folder
         cluster.start_workers(1, GLM4V_TEST_NULL_DIM="64")
         print_conditions(arguments)
         # Fills pools and caches, and starts the decoders.

@@ -14,7 +14,8 @@ import os
 import platform
 import sys
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import fmean, quantiles
 from uuid import UUID
@@ -35,21 +36,16 @@ STAGES = ("fetch", "wait", "lookup", "decode", "encode", "store", "record", "tot
 
 def main() -> None:
     arguments = parse_arguments()
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        postgres, valkey, s3 = (kind().start() for kind in (Postgres, Valkey, S3))
-        for server in (postgres, valkey, s3):
-            stack.callback(server.close)
-        cluster = make_cluster(folder, postgres, valkey, s3)
-        stack.callback(cluster.close)
+    with service() as (cluster, servers):
+        folder = cluster.folder
         workers = cluster.start_workers(arguments.workers, GLM4V_TEST_NULL_DIM=str(arguments.dim))
         print_conditions(arguments)
         # Fills pools and caches, and starts the decoders.
         run(cluster, make_pictures(folder / "first", 300, arguments.edge, seed=0))
         sources = make_pictures(folder / "measured", arguments.items, arguments.edge, seed=1)
-        before = cpu_seconds(postgres, valkey, s3, workers)
+        before = cpu_seconds(servers, workers)
         job = run(cluster, sources)
-        after = cpu_seconds(postgres, valkey, s3, workers)
+        after = cpu_seconds(servers, workers)
         report(cluster, job, {name: after[name] - before[name] for name in after})
 
 
@@ -60,6 +56,22 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--edge", type=int, default=112, help="pixels of a picture's edge (default: 112)")
     parser.add_argument("--dim", type=int, default=64, help="numbers in one token (default: 64)")
     return parser.parse_args()
+
+
+Servers = tuple[Postgres, Valkey, S3]
+
+
+@contextmanager
+def service() -> Iterator[tuple[Cluster, Servers]]:
+    """Real servers with nothing in them, and what starts workers beside them; all gone at the end."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        servers = (Postgres().start(), Valkey().start(), S3().start())
+        for server in servers:
+            stack.callback(server.close)
+        cluster = make_cluster(folder, *servers)
+        stack.callback(cluster.close)
+        yield cluster, servers
 
 
 def make_cluster(folder: Path, postgres: Postgres, valkey: Valkey, s3: S3) -> Cluster:
@@ -102,8 +114,9 @@ def run(cluster: Cluster, sources: list[str]) -> UUID:
     return job
 
 
-def cpu_seconds(postgres: Postgres, valkey: Valkey, s3: S3, workers: list[WorkerProcess]) -> dict[str, float]:
+def cpu_seconds(servers: Servers, workers: list[WorkerProcess]) -> dict[str, float]:
     """CPU time that each kind of process has taken so far."""
+    postgres, valkey, s3 = servers
     families = [worker.family() for worker in workers]
     return {
         "worker": sum(_cpu(family[0]) for family in families),

@@ -13,21 +13,18 @@ import argparse
 import os
 import platform
 import sys
-import tempfile
 import time
-from contextlib import ExitStack
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 
-from benchmarks.service_ceiling import make_cluster, make_pictures, run
+from benchmarks.service_ceiling import make_pictures, run, service
 from glm4v_client.states import MediaKind
 from glm4v_core.image_reading import read_image
 from glm4v_core.processing import Glm4vImageProcessor
 from tests.cluster import Cluster
-from tests.servers import S3, Postgres, Valkey
 from worker.encoder import TorchEncoder, load_encoder
 from worker.encoding import EncodeRequest
 
@@ -37,13 +34,8 @@ PATCH_BUDGET = 16_384
 
 def main() -> None:
     arguments = parse_arguments()
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        postgres, valkey, s3 = (kind().start() for kind in (Postgres, Valkey, S3))
-        for server in (postgres, valkey, s3):
-            stack.callback(server.close)
-        cluster = make_cluster(folder, postgres, valkey, s3)
-        stack.callback(cluster.close)
+    with service() as (cluster, _):
+        folder = cluster.folder
         print_conditions(arguments)
         sources = make_pictures(folder / "pictures", arguments.items, arguments.edge, seed=1)
         encoder = load_encoder(MODEL, device="cpu", dtype="float32")

@@ -56,7 +56,7 @@ class Cluster:
             settings: GLM4V_ variables of every worker, the servers' addresses among them.
         """
         self.model = MODEL
-        self._folder = folder
+        self.folder = folder
         self._variables = {**HASTE, **settings}
         self.settings = settings_from(self._variables)
         migrate(self.settings.database_url)
@@ -75,7 +75,7 @@ class Cluster:
 
     def start_worker(self, settings: Mapping[str, str], **process: Any) -> WorkerProcess:
         """Start a worker; `process` as of WorkerProcess. It is not ready yet."""
-        log = self._folder / f"worker{len(self._workers)}.log"
+        log = self.folder / f"worker{len(self._workers)}.log"
         worker = WorkerProcess({**self._variables, **settings}, log=log, **process)
         self._workers.append(worker)
         return worker
