@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -44,7 +44,6 @@ def create_job(
 ) -> JobDetail:
     """Make a job with its first items; closed with this request unless `closed` is false."""
     service = caller.service
-    refuse_too_much(caller, len(request.items))
     if request.webhook is not None:
         service.settings.require_webhook_secret()
     new = NewJob(
@@ -56,7 +55,8 @@ def create_job(
         idempotency_key=idempotency_key,
         webhook=None if request.webhook is None else str(request.webhook),
     )
-    job, is_new = service.repository.create_job(new, sources(request.items), close=request.closed)
+    excess = too_much_work(caller, len(request.items))
+    job, is_new = service.repository.create_job(new, _unless(excess, request.items), close=request.closed)
     response.status_code = 201 if is_new else 200
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     if request.items:
@@ -95,7 +95,10 @@ def read_job(job_id: UUID, caller: Called) -> JobDetail:
 def add_items(job_id: UUID, request: ItemsRequest, caller: Called) -> Added:
     """More items for an open job. With `first_position` a repetition adds nothing twice."""
     job, repository = caller.job(job_id), caller.service.repository
-    refuse_too_much(caller, len(request.items))
+    known = job.progress.total - request.first_position if request.first_position is not None else 0
+    excess = too_much_work(caller, len(request.items) - known)
+    if excess is not None:
+        raise excess
     added = repository.add_items(job_id, sources(request.items), first_position=request.first_position)
     if request.closed:
         repository.close_job(job_id)
@@ -137,20 +140,29 @@ def delete_job(job_id: UUID, caller: Called) -> None:
     caller.service.repository.delete_job(job_id)
 
 
-def refuse_too_much(caller: Caller, new: int) -> None:
-    """
-    Raises:
-        RequestProblem: with so many new items, the caller would have more unfinished ones than allowed.
-    """
+def too_much_work(caller: Caller, new: int) -> RequestProblem | None:
+    """Why the caller may not have so many new items; None: they may."""
     most = caller.service.settings.max_unfinished_items
     unfinished = caller.service.repository.unfinished_items(caller.owner)
-    if new and unfinished + new > most:
-        raise RequestProblem(
-            429,
-            "too_much_work",
-            f"You have {unfinished:,} unfinished items, and {most:,} are allowed: send more when some are done.",
-            headers={"Retry-After": str(_BUSY_SECONDS)},
-        )
+    if new <= 0 or unfinished + new <= most:
+        return None
+    return RequestProblem(
+        429,
+        "too_much_work",
+        f"You have {unfinished:,} unfinished items, and {most:,} are allowed: send more when some are done.",
+        headers={"Retry-After": str(_BUSY_SECONDS)},
+    )
+
+
+def _unless(excess: RequestProblem | None, items: Iterable[str | ItemRequest]) -> Iterator[Source]:
+    """The items of a new job. Those of a repeated request are not read, and so not refused.
+
+    Raises:
+        RequestProblem: they are too many.
+    """
+    if excess is not None and items:
+        raise excess
+    yield from sources(items)
 
 
 def sources(items: Iterable[str | ItemRequest]) -> Iterable[Source]:

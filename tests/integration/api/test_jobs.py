@@ -201,6 +201,20 @@ def test_too_much_unfinished_work_is_refused_for_a_while(tmp_path: Path) -> None
         assert api.client.post(f"/v1/jobs/{job['id']}/items", json={"items": ["a"]}).status_code == 200
 
 
+def test_a_repeated_request_is_no_new_work(tmp_path: Path) -> None:
+    with ServedApi(tmp_path, max_unfinished_items=3) as api:
+        first = {"json": {"items": ["a", "b"], "closed": False}, "headers": {"Idempotency-Key": "once"}}
+        job = api.client.post("/v1/jobs", **first).json()
+        last = {"items": ["c"], "first_position": 2, "closed": True}
+        path = f"/v1/jobs/{job['id']}/items"
+        assert api.client.post(path, json=last).json() == {"added": 1, "total": 3}
+
+        again = api.client.post("/v1/jobs", **first)
+        assert (again.status_code, again.json()["id"]) == (200, job["id"])
+        assert api.client.post(path, json=last).json() == {"added": 0, "total": 3}
+        assert problem_of(api.client.post("/v1/jobs", json={"items": ["d"]})) == (429, "too_much_work")
+
+
 def test_a_job_that_is_not_there_is_404_everywhere(api: ServedApi) -> None:
     path = f"/v1/jobs/{uuid.uuid4()}"
     answers = [
