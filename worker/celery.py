@@ -88,6 +88,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "task_ignore_result": True,
         "task_serializer": "json",
         "accept_content": ["json"],
+        "worker_consumer": "worker.consumer:LastingConsumer",
         "worker_pool": "solo",
         # Under solo Celery multiplies by the number of cores otherwise, though one process owns one device.
         "worker_concurrency": 1,
