@@ -160,7 +160,7 @@ def _unless(excess: RequestProblem | None, items: Iterable[str | ItemRequest]) -
     Raises:
         RequestProblem: they are too many.
     """
-    if excess is not None and items:
+    if excess is not None:
         raise excess
     yield from sources(items)
 
