@@ -9,7 +9,8 @@ import numpy as np
 from glm4v_client.artefact import ArtefactHeader
 from glm4v_client.states import MediaKind
 from worker.artefact import ArtefactWriter, new_artefact_key
-from worker.records import ClaimedItem, EmbeddingRecord, Succeeded
+from worker.pipeline import embedding_record
+from worker.records import ClaimedItem, Succeeded
 from worker.storage import Storage
 
 DIM = 16
@@ -34,20 +35,7 @@ def store_video(storage: Storage, item: ClaimedItem, *, times: int = 3, rows: in
         artefact = ArtefactWriter(object_, header)
         artefact.write(_waves(times, rows, columns))
         artefact.finish()
-    embedding = EmbeddingRecord(
-        content_sha256=header.content_sha256,
-        fingerprint=header.fingerprint,
-        kind=header.kind,
-        object_key=key,
-        grid_thw=header.grid_thw,
-        timestamps=header.timestamps,
-        frame_indices=header.frame_indices,
-        num_tokens=header.num_tokens,
-        dim=header.dim,
-        dtype=header.dtype,
-        byte_size=object_.size,
-        object_sha256=object_.sha256,
-    )
+    embedding = embedding_record(header, key, object_)
     timings = {"fetch": 0.31, "lookup": 0.002, "decode": 0.72, "wait": 0.05, "encode": 0.12, "store": 0.09}
     return Succeeded(item=item, embedding=embedding, timings={**timings, "total": 1.3})
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import sys
 import tempfile
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from PIL import Image
@@ -15,7 +16,7 @@ from PIL import Image
 from glm4v_client import EmbeddingClient
 from glm4v_client.options import EmbedOptions
 from tests.browsers import chromium
-from tests.serving import serving
+from tests.glm4v_command import Glm4v, ServeProcess
 
 PICTURES = Path(__file__).resolve().parent.parent / "docs" / "pictures"
 #: The last of them is missing, to show what a failure looks like.
@@ -26,8 +27,11 @@ WIDTH = 960
 def draw(media: Path) -> None:
     """Write docs/pictures/job.png and item.png."""
     PICTURES.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, serving(Path(folder), file_roots=media) as url:
-        with EmbeddingClient(url) as client:
+    with ExitStack() as held:
+        folder = Path(held.enter_context(tempfile.TemporaryDirectory()))
+        commands = Glm4v(folder, GLM4V_FILE_ROOTS=str(media))
+        serve = held.enter_context(closing(ServeProcess(commands, "--out", "out", "--device", "cpu")))
+        with EmbeddingClient(serve.url) as client:
             job = client.submit(
                 [(media / name).as_uri() for name in SOURCES],
                 labels={"set": "samples"},
@@ -36,7 +40,7 @@ def draw(media: Path) -> None:
             job.wait(timeout=300)
             shown = {"job": f"/jobs/{job.id}", "item": f"/items/{next(iter(job.items())).id}"}
         with chromium() as browser:
-            page = browser.new_page(base_url=url, viewport={"width": WIDTH, "height": 760}, color_scheme="light")
+            page = browser.new_page(base_url=serve.url, viewport={"width": WIDTH, "height": 760}, color_scheme="light")
             for name, path in shown.items():
                 page.goto(path)
                 save_small(page.screenshot(), PICTURES / f"{name}.png")

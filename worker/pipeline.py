@@ -117,7 +117,7 @@ class Pipeline:
             with stages.time("store"):
                 # The end of the writer's block makes the object visible.
                 held.close()
-        return _embedding_record(header, key, output)
+        return embedding_record(header, key, output)
 
     def _artefact_header(self, decoded: Header, media: Media, recipe: Recipe) -> ArtefactHeader:
         t, h, w = decoded.grid_thw
@@ -164,7 +164,8 @@ def kind_of(head: bytes) -> MediaKind:
     return MediaKind.IMAGE if is_image else MediaKind.VIDEO
 
 
-def _embedding_record(header: ArtefactHeader, key: str, output: ObjectWriter) -> EmbeddingRecord:
+def embedding_record(header: ArtefactHeader, key: str, output: ObjectWriter) -> EmbeddingRecord:
+    """What is recorded of an artefact that was stored."""
     return EmbeddingRecord(
         content_sha256=header.content_sha256,
         fingerprint=header.fingerprint,

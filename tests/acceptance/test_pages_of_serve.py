@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from playwright.sync_api import expect
 from glm4v_client import EmbeddingClient
 from tests.browsers import CHROMIUM, chromium
 from tests.conftest import require
-from tests.serving import serving
+from tests.glm4v_command import Glm4v, ServeProcess
 
 #: Milliseconds: the model is loaded and a first batch is run meanwhile, on a machine that does other things too.
 PATIENCE = 120_000
@@ -30,8 +31,9 @@ def photos(tmp_path: Path) -> Path:
 
 def test_a_submitted_job_is_watched_to_its_last_picture(tmp_path: Path, photos: Path) -> None:
     require(CHROMIUM.exists(), f"no browser in {CHROMIUM}: apt-get install chromium")
-    with serving(tmp_path, file_roots=photos) as url, chromium() as browser, EmbeddingClient(url) as client:
-        page = browser.new_page(base_url=url)
+    serve = ServeProcess(Glm4v(tmp_path, GLM4V_FILE_ROOTS=str(photos)), "--out", "out", "--device", "cpu")
+    with closing(serve), chromium() as browser, EmbeddingClient(serve.url) as client:
+        page = browser.new_page(base_url=serve.url)
         page.goto("/")
         expect(page.get_by_text("No jobs yet")).to_be_visible()
         job = client.submit([*sorted(photos.iterdir()), (photos / "gone.png").as_uri()], labels={"set": "gradients"})
